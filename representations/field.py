@@ -1,0 +1,98 @@
+"""The one interface every representation implements (PVD, section 3: the block-1 / block-2 cut)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels.lowered import Lowered
+from .occupancy import Occupancy
+from .space import Space
+
+
+class Geometry(NamedTuple):
+    """Block 1's answer at N positions."""
+
+    log_density: Tensor
+    """Raw log density s, [N] (or [N, T] of a dynamic field)."""
+    gate: Tensor
+    """[N] in [0, 1]; what makes space truly empty: outside the box, pruned or erased regions."""
+    features: Tensor
+    """[N, F] for block 2: the 15 appearance numbers of PVD's hand-over, or SH coefficients."""
+
+
+class _TruncatedExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.exp(x.clamp(max=30.0))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return grad * torch.exp(x.clamp(-15.0, 15.0))
+
+
+def truncated_exp(x: Tensor) -> Tensor:
+    """exp(x) whose gradient is that of exp(clamp(x, -15, 15)), so that a far-off density can neither explode nor get stuck."""
+    return _TruncatedExp.apply(x)
+
+
+class Field(nn.Module):
+    """A radiance field over a :class:`Space`.
+
+    Subclasses set the class attributes, implement :meth:`geometry` and :meth:`color`,
+    and keep every learned number in named parameters whose layout never depends on
+    the kernels or device in use.  ``options`` is the family's frozen dataclass.
+    """
+
+    family: ClassVar[str]
+    has_handover: ClassVar[bool] = True
+    """Whether (s, features) are PVD's 16 numbers, comparable between families."""
+    dynamic: ClassVar[bool] = False
+
+    def __init__(self, options: Any, space: Space, occupancy_resolution: int = 128) -> None:
+        super().__init__()
+        self.options = options
+        self.space = space
+        self.occupancy = Occupancy(occupancy_resolution)
+        self.metadata: dict[str, Any] = {}
+        """JSON-able facts saved with the field: training cameras, history, colour space, background (see field_file)."""
+
+    def geometry(self, positions: Tensor, times: Tensor | None = None) -> Geometry:
+        """Block 1. positions [N, 3] in world units. Differentiable in the parameters and the positions."""
+        raise NotImplementedError
+
+    def color(self, features: Tensor, directions: Tensor, times: Tensor | None = None) -> Tensor:
+        """Block 2. features [N, F], unit directions [N, 3] -> rgb [N, 3] in [0, 1], sRGB."""
+        raise NotImplementedError
+
+    def density(self, positions: Tensor, times: Tensor | None = None) -> Tensor:
+        """gate * exp(s), per normalised length (see :attr:`Space.scale`); [N] >= 0."""
+        geometry = self.geometry(positions, times)
+        return geometry.gate * truncated_exp(geometry.log_density)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Optimizer groups: {"name", "params", "lr" (relative to the base rate), "sparse" (skip untouched rows)}."""
+        return [{"name": "all", "params": list(self.parameters()), "lr": 1.0, "sparse": False}]
+
+    def regularization(self, step: int) -> Tensor | None:
+        """Weighted sum of this family's priors (total variation, L1, sparsity), a scalar, or None."""
+        return None
+
+    def milestone(self, progress: float) -> bool:
+        """Upsample, shrink or prune when ``progress`` in [0, 1] has passed the next mark. True: parameters changed, rebuild the optimizer.
+
+        A field keeps which marks are done in a buffer, so that a resumed run repeats none.
+        """
+        return False
+
+    def lower(self) -> Lowered | None:
+        """The field as plain tensors for a fused kernel, or None where only the reference path can evaluate it."""
+        return None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
