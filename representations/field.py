@@ -58,6 +58,8 @@ class Field(nn.Module):
         self.options = options
         self.space = space
         self.occupancy = Occupancy(occupancy_resolution)
+        self.background: nn.Parameter | None = None
+        """Learned background colour [3] before a sigmoid, or None."""
         self.metadata: dict[str, Any] = {}
         """JSON-able facts saved with the field: training cameras, history, colour space, background (see field_file)."""
 
@@ -68,6 +70,10 @@ class Field(nn.Module):
     def color(self, features: Tensor, directions: Tensor, times: Tensor | None = None) -> Tensor:
         """Block 2. features [N, F], unit directions [N, 3] -> rgb [N, 3] in [0, 1], sRGB."""
         raise NotImplementedError
+
+    def add_background(self) -> None:
+        """Give the field a learned background, grey at first; it is saved with the field."""
+        self.background = nn.Parameter(torch.zeros(3))
 
     def density(self, positions: Tensor, times: Tensor | None = None) -> Tensor:
         """gate * exp(s), per normalised length (see :attr:`Space.scale`); [N] >= 0."""

@@ -1,0 +1,46 @@
+"""What a training run is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+BackgroundMode = Literal["auto", "white", "black", "random", "learned"]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Everything that decides a run's result; saved as ``config.yaml`` in the run folder."""
+
+    field: str = "hashgrid"
+    """Family of representation to train."""
+    steps: int | None = None
+    """Budget in optimisation steps; the same seed then gives the same parameters bit for bit on a CPU."""
+    seconds: float | None = None
+    """Budget in seconds of training (saving and evaluating not counted)."""
+    seed: int = 0
+    device: str = "auto"
+    background: BackgroundMode = "auto"
+    """What shows behind the scene while training; auto: random behind images with alpha, none behind photographs."""
+    rate: float | None = None
+    """Base learning rate; None: the family's own."""
+    samples: int | None = None
+    """Field evaluations per step that the ray batch adapts to; None: the family's own."""
+    checkpoint_seconds: float = 60.0
+    """Save a checkpoint whenever this many seconds of training have passed."""
+    checkpoint_steps: int | None = None
+    """Save a checkpoint every so many steps, as well."""
+    view_seconds: float = 30.0
+    """Render a held-out view this often (0: never); its time does not count as training."""
+    family_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the family that differ from its defaults."""
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 0:
+            raise ValueError(f"--steps must not be negative, got {self.steps}")
+        if self.seconds is not None and not 0 < self.seconds < 1e9:
+            raise ValueError(f"--seconds must be positive, got {self.seconds}")
+        if self.rate is not None and not 0 < self.rate < 10:
+            raise ValueError(f"--rate must lie between 0 and 10, got {self.rate}")
+        if self.samples is not None and self.samples < 256:
+            raise ValueError(f"--samples must be at least 256, got {self.samples}")

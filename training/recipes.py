@@ -1,0 +1,42 @@
+"""Per-family training settings that need no tuning; where each comes from is said beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .budget import RateSchedule
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train one family."""
+
+    rate: float
+    """Base learning rate that the groups' relative rates multiply."""
+    samples: int
+    """Live field evaluations per step that the ray batch adapts to."""
+    schedule: RateSchedule
+    steps_per_diagonal: int = 1024
+    """March resolution while training."""
+    termination: float = 1e-3
+    """Samples behind this transmittance get no gradient (kernels.md: 70 % of the backward work on lego)."""
+    occupancy_every: int = 16
+    max_rays: int = 1 << 16
+
+    def with_overrides(self, rate: float | None, samples: int | None) -> Recipe:
+        return replace(self, rate=self.rate if rate is None else rate, samples=self.samples if samples is None else samples)
+
+
+RECIPES: dict[str, Recipe] = {
+    "hashgrid": Recipe(rate=1e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.3, final=0.03)),
+    "hybrid": Recipe(rate=1e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.3, final=0.03)),
+    "vm": Recipe(rate=2e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.0, final=0.1)),
+    "cp": Recipe(rate=2e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.0, final=0.1)),
+    "voxels": Recipe(rate=5e-2, samples=32_768, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.1)),
+    "mlp": Recipe(rate=1e-3, samples=8_192, schedule=RateSchedule(warmup=200, decay_from=0.2, final=0.03)),
+}
+
+
+def recipe_for(family: str) -> Recipe:
+    """The family's recipe; an unknown (new) family trains with the hash grid's."""
+    return RECIPES.get(family, RECIPES["hashgrid"])

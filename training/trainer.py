@@ -1,0 +1,129 @@
+"""The one optimisation loop, for every family and every source of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from ..render.renderer import render_rays
+from ..render.types import RenderSettings
+from ..representations.field import Field
+from .batches import Batch
+from .budget import Budget
+from .optimizer import FieldAdam
+from .recipes import Recipe
+
+FIRST_RAYS = 1024
+
+
+class BatchSource(Protocol):
+    """Photographs, or a teacher field."""
+
+    def next(self, rays: int, generator: torch.Generator) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class StepStats:
+    step: int
+    progress: float
+    loss: float
+    mse: float
+    """Mean squared colour error of the batch, before regularisation."""
+    rays: int
+    samples: int
+    """Field evaluations spent."""
+    rate: float
+
+
+class Callback(Protocol):
+    """Looks at a run from outside; the clock stands still meanwhile."""
+
+    def __call__(self, trainer: Trainer, stats: StepStats) -> None: ...
+
+
+class Trainer:
+    """State of a run and the step that advances it.
+
+    ``background(n, generator)`` gives what shows behind a batch, [3] or [n, 3].
+    """
+
+    def __init__(
+        self,
+        field: Field,
+        batches: BatchSource,
+        recipe: Recipe,
+        budget: Budget,
+        settings: RenderSettings,
+        background: Callable[[int, torch.Generator], Tensor],
+        seed: int,
+    ) -> None:
+        self.field, self.batches, self.recipe, self.budget = field, batches, recipe, budget
+        self.settings = replace(settings, steps=recipe.steps_per_diagonal, termination=recipe.termination, jitter=True)
+        self.background = background
+        self.optimizer = FieldAdam(field, recipe.rate)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.rays = FIRST_RAYS
+        self.stop = False
+
+    def run(self, callbacks: Sequence[Callback] = ()) -> None:
+        """Step until the budget is spent or ``stop`` is set."""
+        while not (self.budget.done or self.stop):
+            self.budget.start()
+            stats = self.step()
+            self.budget.pause()
+            for callback in callbacks:
+                callback(self, stats)
+
+    def step(self) -> StepStats:
+        progress = self.budget.progress
+        if self.field.milestone(progress):
+            self.optimizer.rebuild(self.field)
+        if self.budget.step % self.recipe.occupancy_every == 0:
+            self.field.occupancy.update(self.field.density, self.field.space, self.budget.step, self.generator)
+
+        batch = self.batches.next(self.rays, self.generator)
+        background = self.background(len(batch.rays), self.generator)
+        rendering = render_rays(self.field, batch.rays, self.settings, background=background, generator=self.generator)
+        error = rendering.rgb - batch.over(background)
+        mse = error.square().mean()
+        loss = mse
+        prior = self.field.regularization(self.budget.step)
+        if prior is not None:
+            loss = loss + prior
+        value = float(loss)
+        if value != value or value == float("inf"):
+            raise UserError(f"training diverged at step {self.budget.step} (the loss is {value}); start again with a smaller --rate")
+        if loss.requires_grad:  # no ray of the batch met an occupied cell
+            loss.backward()  # type: ignore[no-untyped-call]
+        factor = self.recipe.schedule.factor(self.budget.step, progress)
+        self.optimizer.step(factor)
+        self.budget.step += 1
+
+        assert rendering.cost is not None
+        samples = int(rendering.cost.sum())
+        stats = StepStats(
+            self.budget.step, self.budget.progress, value, float(mse), len(batch.rays), samples, self.recipe.rate * factor
+        )
+        self._adapt(samples, len(batch.rays))
+        return stats
+
+    def _adapt(self, samples: int, rays: int) -> None:
+        """Follow the target number of samples, smoothly, so that a lucky batch does not triple the next one's memory."""
+        wanted = rays * self.recipe.samples / max(samples, 1)
+        self.rays = int(min(max(wanted, 0.5 * rays, 64), 1.5 * rays, self.recipe.max_rays))
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What a checkpoint keeps beside the field: tensors and JSON-able counters."""
+        tensors = {f"optimizer.{k}": v for k, v in self.optimizer.state().items()}
+        tensors["generator"] = self.generator.get_state()
+        return tensors, {"step": self.budget.step, "seconds": self.budget.elapsed, "rays": self.rays}
+
+    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self.optimizer.load_state({k.removeprefix("optimizer."): v for k, v in tensors.items() if k.startswith("optimizer.")})
+        self.generator.set_state(tensors["generator"].cpu())
+        self.budget.step, self.budget.spent, self.rays = int(facts["step"]), float(facts["seconds"]), int(facts["rays"])
