@@ -54,7 +54,7 @@ class VMEncoding:
 
     Channel-last: a plane over axes (a, b) is [R_b, R_a, C] and a line over axis c is
     [R_c, C], sampled (bi)linearly with vertices at both ends of the unit interval.
-    The hand-over is s = sum of all density products, features = basis @ colour products (mode-major).
+    The hand-over is s = shift + sum of all density products, features = basis @ colour products (mode-major).
     """
 
     density_planes: tuple[Tensor, Tensor, Tensor]
@@ -62,6 +62,7 @@ class VMEncoding:
     color_planes: tuple[Tensor, Tensor, Tensor]
     color_lines: tuple[Tensor, Tensor, Tensor]
     basis: Tensor  # [15, 3 * C_color]
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class CPEncoding:
     density_lines: tuple[Tensor, Tensor, Tensor]
     color_lines: tuple[Tensor, Tensor, Tensor]
     basis: Tensor  # [15, C_color]
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ class VoxelEncoding:
     """Trilinear grid of raw log density and spherical-harmonic coefficients (Plenoxels).
 
     ``links`` [X, Y, Z] int32 holds the row of each vertex, or -1 for a pruned one,
-    which counts as log density ``empty`` and zero coefficients.
+    which counts as log density ``empty`` and zero coefficients; where all eight
+    vertices around a position are pruned, the gate is 0.
+    Vertices lie at both ends of the unit interval.
     ``sh`` rows are channel-major: all coefficients of red, then green, then blue.
     """
 

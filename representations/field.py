@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.lowered import Lowered
+from ..kernels.reference import truncated_exp as truncated_exp
 from .occupancy import Occupancy
 from .space import Space
 
@@ -21,23 +22,6 @@ class Geometry(NamedTuple):
     """[N] in [0, 1]; what makes space truly empty: outside the box, pruned or erased regions."""
     features: Tensor
     """[N, F] for block 2: the 15 appearance numbers of PVD's hand-over, or SH coefficients."""
-
-
-class _TruncatedExp(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return torch.exp(x.clamp(max=30.0))
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-        (x,) = ctx.saved_tensors
-        return grad * torch.exp(x.clamp(-15.0, 15.0))
-
-
-def truncated_exp(x: Tensor) -> Tensor:
-    """exp(x) whose gradient is that of exp(clamp(x, -15, 15)), so that a far-off density can neither explode nor get stuck."""
-    return _TruncatedExp.apply(x)
 
 
 class Field(nn.Module):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..kernels.reference import inside_unit, to_unit
+
 Vec3 = tuple[float, float, float]
 
 
@@ -43,14 +45,7 @@ class Space:
 
     def to_unit(self, positions: Tensor) -> Tensor:
         """World positions [..., 3] to unit coordinates; outside a bounded box they fall outside [0, 1]."""
-        lower = torch.tensor(self.lower, dtype=positions.dtype, device=positions.device)
-        size = torch.tensor(self.size, dtype=positions.dtype, device=positions.device)
-        x = (positions - lower) / size
-        if not self.unbounded:
-            return x
-        x = 2.0 * x - 1.0
-        norm = x.abs().amax(-1, keepdim=True).clamp_min(1.0)
-        return ((2.0 - 1.0 / norm) / norm * x + 2.0) / 4.0
+        return to_unit(positions, self.lower, self.upper, self.unbounded)
 
     def from_unit(self, unit: Tensor) -> Tensor:
         """Inverse of :meth:`to_unit`; the faces of an unbounded space map to infinity."""
@@ -65,5 +60,4 @@ class Space:
 
     def contains(self, positions: Tensor) -> Tensor:
         """Whether each position [..., 3] can hold matter, bool [...]; NaN is outside."""
-        unit = self.to_unit(positions)
-        return ((unit >= 0.0) & (unit <= 1.0)).all(-1)
+        return inside_unit(self.to_unit(positions))

@@ -1,0 +1,263 @@
+"""The definition of every operation, in PyTorch, on any device and in any floating dtype.
+
+Other implementations offer the same names and signatures (docs/architecture.md, "Kernels") and are
+tested against this one.  Where an output carries no gradient, its operation says so.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from .lowered import CPEncoding, GridEncoding, HybridEncoding, Lowered, VMEncoding, VoxelEncoding
+from .reference_encode import (
+    clamp_unit,
+    cp_products,
+    grid_encode,
+    spherical_harmonics,
+    vm_products,
+    voxel_corners,
+    voxel_interpolate,
+)
+from .reference_march import Composited, Samples, box_range, composite, inside_unit, march, to_unit, transmittance
+
+__all__ = [
+    "Composited",
+    "Evaluation",
+    "RenderedRays",
+    "Samples",
+    "adam_",
+    "box_range",
+    "clamp_unit",
+    "composite",
+    "cp_products",
+    "evaluate",
+    "evaluate_density",
+    "grid_encode",
+    "inside_unit",
+    "march",
+    "render_rays",
+    "spherical_harmonics",
+    "supports",
+    "to_unit",
+    "transmittance",
+    "truncated_exp",
+    "vm_products",
+    "voxel_interpolate",
+]
+
+_CHUNK = 1 << 18
+"""Samples evaluated together by :func:`render_rays`."""
+
+
+class Evaluation(NamedTuple):
+    """A lowered field's answer at N positions seen from N directions."""
+
+    log_density: Tensor  # [N] raw s; density = gate * exp(s), per normalised length
+    gate: Tensor  # [N] 1 inside the space and not pruned, else 0
+    features: Tensor  # [N, 15] of the hand-over, or [N, 3 * B] SH coefficients
+    rgb: Tensor  # [N, 3] in [0, 1]
+
+
+class RenderedRays(NamedTuple):
+    """What R rays see, premultiplied, without a background."""
+
+    rgb: Tensor  # [R, 3]
+    depth: Tensor  # [R] sum of weight * world distance
+    opacity: Tensor  # [R]
+    cost: Tensor  # [R] int64 samples in front of the termination; no gradient
+
+
+class _TruncatedExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x)
+        return torch.exp(x.clamp(max=30.0))
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return grad * torch.exp(x.clamp(-15.0, 15.0))
+
+
+def truncated_exp(x: Tensor) -> Tensor:
+    """exp(x) whose gradient is that of exp(clamp(x, -15, 15)), so that a far-off density can neither explode nor get stuck."""
+    return _TruncatedExp.apply(x)
+
+
+def supports(lowered: Lowered) -> str | None:
+    """Why this implementation cannot evaluate ``lowered``, or None."""
+    if lowered.edits:
+        return "region edits are applied by the field itself"
+    if lowered.saliency is not None:
+        return "a saliency gate is applied by the field itself"
+    return None
+
+
+def mlp(x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+    """Bias-free layers [out, in] with ReLU between them."""
+    for index, weight in enumerate(weights):
+        x = x @ weight.t()
+        if index + 1 < len(weights):
+            x = torch.relu(x)
+    return x
+
+
+def _handover(unit: Tensor, encoding: GridEncoding | VMEncoding | CPEncoding | HybridEncoding, head: tuple[Tensor, ...]) -> Tensor:
+    """PVD's 16 numbers at clamped unit coordinates, [N, 16]: raw log density first."""
+    if isinstance(encoding, HybridEncoding):
+        total: Tensor | None = None
+        for branch, branch_head in encoding.branches:
+            numbers = _handover(unit, branch, branch_head)
+            total = numbers if total is None else total + numbers
+        if total is None:
+            raise ValueError("a hybrid encoding needs at least one branch")
+        return total
+    if isinstance(encoding, GridEncoding):
+        return mlp(grid_encode(unit, encoding.table, encoding.layout), head)
+    if isinstance(encoding, VMEncoding):
+        density = vm_products(unit, encoding.density_planes, encoding.density_lines)
+        color = vm_products(unit, encoding.color_planes, encoding.color_lines)
+    else:
+        density = cp_products(unit, encoding.density_lines)
+        color = cp_products(unit, encoding.color_lines)
+    return torch.cat([density.sum(-1, keepdim=True) + encoding.shift, color @ encoding.basis.t()], -1)
+
+
+def _geometry(lowered: Lowered, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Block 1: s [N], gate [N], features [N, F]."""
+    reason = supports(lowered)
+    if reason is not None:
+        raise ValueError(f"cannot evaluate this field from its tensors alone: {reason}")
+    unit = to_unit(positions, lowered.lower, lowered.upper, lowered.unbounded)
+    inside = inside_unit(unit)
+    encoding = lowered.encoding
+    if isinstance(encoding, VoxelEncoding):
+        s = voxel_interpolate(unit, encoding.links, encoding.density[:, None], encoding.empty)[:, 0]
+        sh = voxel_interpolate(unit, encoding.links, encoding.sh, 0.0)
+        linked = (voxel_corners(unit, encoding.links)[0] >= 0).any(-1)
+        return s, (inside & linked).to(s.dtype), sh
+    numbers = _handover(unit, encoding, lowered.density_head)
+    return numbers[:, 0], inside.to(numbers.dtype), numbers[:, 1:]
+
+
+def evaluate(
+    lowered: Lowered,
+    positions: Tensor,  # [N, 3] world units
+    directions: Tensor,  # [N, 3] unit length
+) -> Evaluation:
+    """Block 1 and block 2 of a lowered field. Differentiable in its tensors, the positions and the directions; not through gate."""
+    s, gate, features = _geometry(lowered, positions)
+    if isinstance(lowered.encoding, VoxelEncoding):
+        basis_size = features.shape[-1] // 3
+        basis = spherical_harmonics(directions, round(basis_size**0.5)).to(features.dtype)
+        rgb = torch.sigmoid((features.unflatten(-1, (3, basis_size)) * basis[:, None]).sum(-1))
+    else:
+        basis = spherical_harmonics(directions, 4).to(features.dtype)
+        rgb = torch.sigmoid(mlp(torch.cat([basis, features], -1), lowered.color_head))
+    return Evaluation(s, gate, features, rgb)
+
+
+def evaluate_density(lowered: Lowered, positions: Tensor) -> Tensor:
+    """gate * exp(s) at positions [N, 3], per normalised length, [N]. Differentiable in the field's tensors and the positions."""
+    s, gate, _ = _geometry(lowered, positions)
+    return gate * truncated_exp(s)
+
+
+def render_rays(
+    lowered: Lowered,
+    bits: Tensor,  # [X, Y, Z] bool
+    origins: Tensor,  # [R, 3]
+    directions: Tensor,  # [R, 3] unit length
+    near: Tensor,  # [R]
+    far: Tensor,  # [R]
+    jitter: Tensor,  # [R]
+    edges: Tensor,  # [K + 1]
+    scale: float,
+    termination: float = 1e-4,
+) -> RenderedRays:
+    """March, evaluate, composite. ``scale`` is normalised length per world length.
+
+    Works through the rays in chunks of bounded memory; a first pass without gradients finds the samples in front of
+    the termination, and only those are evaluated with gradients (again during backward, when there is more than one
+    chunk, so that no activation of an earlier chunk is kept).  Differentiable in the field's tensors through rgb,
+    depth and opacity.
+    """
+    samples = march(origins, directions, near, far, jitter, edges, bits, lowered.lower, lowered.upper, lowered.unbounded)
+    parts = []
+    spans = _ray_spans(samples.offsets)
+    for first, last in spans:
+        begin, end = int(samples.offsets[first]), int(samples.offsets[last])
+        local = samples.offsets[first : last + 1] - begin
+        ray, t, delta = samples.rays[begin:end], samples.t[begin:end], samples.delta[begin:end] * scale
+        position = origins[ray] + t[:, None] * directions[ray]
+        with torch.no_grad():
+            through, _ = transmittance(evaluate_density(lowered, position), delta, local)
+            live = through >= termination
+            counts = torch.zeros(last - first, dtype=torch.int64, device=origins.device).index_add_(0, ray - first, live.to(torch.int64))
+            kept = torch.zeros_like(local)
+            kept[1:] = counts.cumsum(0)
+        arguments = (lowered, position[live], directions[ray[live]], t[live], delta[live], kept, termination)
+        if torch.is_grad_enabled() and len(spans) > 1:
+            rgb, depth, opacity = checkpoint(_shade, *arguments, use_reentrant=False)
+        else:
+            rgb, depth, opacity = _shade(*arguments)
+        parts.append((rgb, depth, opacity, counts))
+    if not parts:
+        nothing = origins.new_zeros(0)
+        return RenderedRays(origins.new_zeros(0, 3), nothing, nothing, torch.zeros(0, dtype=torch.int64, device=origins.device))
+    return RenderedRays(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _shade(
+    lowered: Lowered, positions: Tensor, directions: Tensor, t: Tensor, delta: Tensor, offsets: Tensor, termination: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    s, gate, _, rgb = evaluate(lowered, positions, directions)
+    out = composite(gate * truncated_exp(s), rgb, t, delta, offsets, termination)
+    return out.rgb, out.depth, out.opacity
+
+
+def _ray_spans(offsets: Tensor) -> list[tuple[int, int]]:
+    """Runs of consecutive rays (first, last + 1) holding at most ``_CHUNK`` samples, or a single ray."""
+    ends = offsets.tolist()
+    spans, first = [], 0
+    for ray in range(1, len(ends)):
+        if ends[ray] - ends[first] > _CHUNK and ray - 1 > first:
+            spans.append((first, ray - 1))
+            first = ray - 1
+    if len(ends) > 1:
+        spans.append((first, len(ends) - 1))
+    return spans
+
+
+@torch.no_grad()
+def adam_(
+    param: Tensor,
+    grad: Tensor,
+    m: Tensor,
+    v: Tensor,
+    step: int,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.99),
+    eps: float = 1e-15,
+    sparse: bool = False,
+) -> None:
+    """One Adam step (Kingma & Ba), in place on ``param``, ``m``, ``v``; ``step`` counts from 1.
+
+    ``sparse`` leaves rows (first dimension) whose whole gradient is zero untouched, moments included.
+    """
+    rate, inverse = lr / (1.0 - betas[0] ** step), 1.0 / (1.0 - betas[1] ** step)
+    if sparse:
+        rows = (grad.reshape(grad.shape[0], -1) != 0).any(-1).nonzero()[:, 0]
+        g, m_rows, v_rows = grad[rows], m[rows], v[rows]
+        m_rows = betas[0] * m_rows + (1.0 - betas[0]) * g
+        v_rows = betas[1] * v_rows + (1.0 - betas[1]) * g * g
+        m[rows], v[rows] = m_rows, v_rows
+        param[rows] = param[rows] - rate * m_rows / ((v_rows * inverse).sqrt() + eps)
+        return
+    m.mul_(betas[0]).add_(grad, alpha=1.0 - betas[0])
+    v.mul_(betas[1]).addcmul_(grad, grad, value=1.0 - betas[1])
+    param.addcdiv_(m, (v * inverse).sqrt_().add_(eps), value=-rate)
