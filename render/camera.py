@@ -81,22 +81,24 @@ class Camera:
 
     def rays(self, pixels: ArrayLike | Tensor | None = None) -> Rays:
         """Rays through ``pixels`` [N, 2] (x, y); None: through all pixel centres, row by row, [H * W]."""
+        pixels = pixels.detach().cpu() if isinstance(pixels, Tensor) else pixels
         xy = pixel_centres(self.width, self.height) if pixels is None else np.asarray(pixels, np.float64).reshape(-1, 2)
         directions = lens_directions(self, xy) @ _gl_rotation(self.camera_to_world).T
         origins = np.broadcast_to(self.position, directions.shape)
         return Rays(torch.from_numpy(origins.astype(np.float32)), torch.from_numpy(directions.astype(np.float32)))
 
-    def project(self, points: ArrayLike | Tensor) -> tuple[Array, Array]:
-        """World points [N, 3] to pixels [N, 2] and their distance along the optical axis [N]; exact inverse of :meth:`rays`.
+    def project(self, points: ArrayLike | Tensor) -> tuple[Tensor, Tensor]:
+        """World points [N, 3] to pixels [N, 2] and their distance along the optical axis [N], float64; exact inverse of :meth:`rays`.
 
         Pixels are NaN for points the lens cannot see (behind a perspective camera, beyond the
         distortion's invertible region); they may fall outside the picture.
         """
+        points = points.detach().cpu() if isinstance(points, Tensor) else points
         world = np.asarray(points, np.float64).reshape(-1, 3)
         local = (world - self.position) @ _gl_rotation(self.camera_to_world)
         lens = self.distortion or _PINHOLE
         image = lens.to_image(local)
-        return image * (self.fx, self.fy) + (self.cx, self.cy), local[:, 2]
+        return torch.from_numpy(image * (self.fx, self.fy) + (self.cx, self.cy)), torch.from_numpy(local[:, 2].copy())
 
     def resized(self, width: int, height: int) -> Camera:
         """The same view in a picture of another size; the axes scale independently."""

@@ -30,7 +30,7 @@ def test_known_point_lands_on_known_pixel() -> None:
     pixels, depth = Camera(100, 80, 50.0, 50.0, 50.0, 40.0, pose).project([[1.0, 0.5, 0.0], [0.0, 0.0, 3.0]])
     np.testing.assert_allclose(pixels[0], [50.0 + 25.0, 40.0 - 12.5])
     np.testing.assert_allclose(depth, [2.0, -1.0])
-    assert np.isnan(pixels[1]).all()
+    assert pixels[1].isnan().all()
 
 
 def test_opencv_formula_by_hand() -> None:
