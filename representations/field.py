@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .. import kernels
 from ..kernels.lowered import Lowered
 from ..kernels.reference import truncated_exp as truncated_exp
 from .occupancy import Occupancy
@@ -60,9 +61,24 @@ class Field(nn.Module):
         self.background = nn.Parameter(torch.zeros(3))
 
     def density(self, positions: Tensor, times: Tensor | None = None) -> Tensor:
-        """gate * exp(s), per normalised length (see :attr:`Space.scale`); [N] >= 0."""
+        """gate * exp(s), per normalised length (see :attr:`Space.scale`); [N] >= 0. Without gradients the fused kernel answers."""
+        if times is None and not torch.is_grad_enabled():
+            ops, lowered = kernels.ops(positions.device), self.lower()
+            if lowered is not None and ops.supports(lowered) is None:
+                return ops.evaluate_density(lowered, positions)
         geometry = self.geometry(positions, times)
         return geometry.gate * truncated_exp(geometry.log_density)
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Draw fresh parameters; the same generator state gives the same numbers on every device."""
+        raise NotImplementedError
+
+    def layout(self) -> dict[str, Any]:
+        """JSON-able numbers beyond the options that fix the shape of every tensor (after upsampling, shrinking, pruning).
+
+        ``type(field)(options, space, layout)`` makes a field of the same shapes, its parameters not initialised.
+        """
+        return {}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Optimizer groups: {"name", "params", "lr" (relative to the base rate), "sparse" (skip untouched rows)}."""

@@ -1,0 +1,114 @@
+"""Instant-NGP's multi-resolution grid (Mueller et al. 2022): hashed, dense or tiled levels and two small networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .. import kernels
+from ..kernels.lowered import DENSE, HASHED, TILED, GridEncoding, GridLayout
+from .handover import Branch, Encoder, HandoverField
+from .heads import density_head, uniform_
+from .options import FieldOptions
+from .space import Space
+
+MAX_ROWS = 1 << 26
+
+
+@dataclass(frozen=True)
+class HashGridOptions(FieldOptions):
+    """Multi-resolution grid of trainable features (Instant-NGP, sections 3 and 4)."""
+
+    levels: int = 8
+    """Resolutions, in geometric progression from ``base`` to ``finest``."""
+    features: int = 4
+    """Numbers per table row; levels x features is the width of the encoding."""
+    log2_table: int = 17
+    """Rows of a hashed or tiled level, as a power of two."""
+    base: int = 16
+    """Cells along a side at the coarsest level."""
+    finest: int = 0
+    """Cells along a side at the finest level; 0: 2048, or 173 for dense levels (instant-ngp's dense configuration)."""
+    encoding: Literal["hash", "dense", "tiled"] = "hash"
+    """What a level too fine for the table does: hash its vertices, repeat the table (tiled), or get a table of its own (dense)."""
+    hidden: int = 64
+    """Width of the hidden layers of both networks."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(1 <= self.levels <= 32, "levels", "1 to 32")
+        self.require(self.features in (1, 2, 4, 8), "features", "1, 2, 4 or 8")
+        self.require(4 <= self.log2_table <= 24, "log2_table", "4 to 24")
+        self.require(1 <= self.base <= 4096, "base", "1 to 4096")
+        self.require(self.finest == 0 or self.base <= self.finest <= 1 << 19, "finest", "0, or at least base and at most 524288")
+        self.require(8 <= self.hidden <= 256, "hidden", "8 to 256")
+        rows = sum(_rows(self, resolution) for resolution in self.resolutions)
+        self.require(rows <= MAX_ROWS, "finest", f"a grid of at most {MAX_ROWS} rows (this one would have {rows}); lower finest or levels")
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Cells along a side, per level (Instant-NGP, eq. 2 and 3)."""
+        finest = self.finest or max(self.base, 173 if self.encoding == "dense" else 2048)
+        if self.levels == 1:
+            return (finest,)
+        growth = (finest / self.base) ** (1.0 / (self.levels - 1))
+        return tuple(int(self.base * growth**level + 1e-6) for level in range(self.levels))
+
+
+def _is_dense(options: HashGridOptions, resolution: int) -> bool:
+    return options.encoding == "dense" or (resolution + 1) ** 3 <= 1 << options.log2_table
+
+
+def _rows(options: HashGridOptions, resolution: int) -> int:
+    if _is_dense(options, resolution):
+        return -(-((resolution + 1) ** 3) // 8) * 8
+    return 1 << options.log2_table
+
+
+def grid_layout(options: HashGridOptions) -> GridLayout:
+    """Rows and kind of each level: dense where (r + 1)^3 vertices fit (rounded up to a multiple of 8), else a full table."""
+    offsets = [0]
+    for resolution in options.resolutions:
+        offsets.append(offsets[-1] + _rows(options, resolution))
+    overflow = TILED if options.encoding == "tiled" else HASHED
+    kinds = tuple(DENSE if _is_dense(options, resolution) else overflow for resolution in options.resolutions)
+    return GridLayout(options.resolutions, tuple(offsets), kinds, options.features)
+
+
+class GridEncoder(Encoder):
+    """The table and the density network E -> hidden -> 16."""
+
+    def __init__(self, options: HashGridOptions) -> None:
+        super().__init__()
+        self.grid = grid_layout(options)
+        self.table = nn.Parameter(torch.empty(self.grid.offsets[-1], self.grid.features))
+        self.head = density_head(self.grid.width, options.hidden)
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        uniform_(self.table, 1e-4, generator)
+        self.head.reset_parameters(generator)
+
+    def forward(self, unit: Tensor) -> Tensor:
+        return self.head(kernels.ops(unit.device).grid_encode(unit, self.table, self.grid))
+
+    def lower(self) -> Branch:
+        return GridEncoding(self.table, self.grid), self.head.tensors
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [
+            {"name": "table", "params": [self.table], "lr": 1.0, "sparse": True},
+            {"name": "density network", "params": list(self.head.parameters()), "lr": 1.0, "sparse": False},
+        ]
+
+
+class HashGridField(HandoverField):
+    """Fast to train and to render; large (the table), and not editable by region."""
+
+    family: ClassVar[str] = "hashgrid"
+    options: HashGridOptions
+
+    def __init__(self, options: HashGridOptions, space: Space, layout: dict[str, Any] | None = None) -> None:
+        super().__init__(options, space, GridEncoder(options), options.hidden)
