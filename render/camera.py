@@ -161,7 +161,10 @@ def lens_directions(camera: Camera, xy: Array) -> Array:
 
 
 def look_at(position: ArrayLike, target: ArrayLike, up: ArrayLike = (0.0, 0.0, 1.0)) -> Array:
-    """Camera-to-world [3, 4] of a camera at ``position`` looking at ``target``; any perpendicular serves when ``up`` is parallel to the view."""
+    """Camera-to-world [3, 4] of a camera at ``position`` looking at ``target``.
+
+    Where ``up`` is parallel to the view, any perpendicular serves.
+    """
     eye, aim, upward = (np.asarray(v, np.float64) for v in (position, target, up))
     back = eye - aim
     length = np.linalg.norm(back)

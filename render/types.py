@@ -43,7 +43,7 @@ class RenderSettings:
     jitter: bool = False
     """Shift each ray's samples by a random fraction of a step (training); otherwise samples sit at mid-step."""
     background: str = "white"
-    """white, black, or none (premultiplied colour over nothing)."""
+    """white, black, none (premultiplied colour over nothing), or learned (the field's own ``background``)."""
     normals: bool = False
 
 

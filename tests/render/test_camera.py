@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from fieldmorph.render.camera import Camera, CameraSet, Distortion, look_at, pixel_centres
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from fieldmorph.render.camera import Camera, CameraSet, Distortion, look_at, pixel_centres
 
 FOX = Distortion("opencv", (0.0578421, -0.0805099, 0.0, 0.0, -0.000980296, 0.00015575))
 BARREL = Distortion("opencv", (-0.35, 0.12, -0.01, 0.002, 0.001, -0.002))
@@ -145,16 +145,16 @@ def test_camera_set_without_a_table_iterates(monkeypatch: pytest.MonkeyPatch) ->
 def test_camera_set_handles_no_rays_and_times() -> None:
     cameras = CameraSet([camera(BARREL), camera()])
     assert len(cameras.rays(torch.zeros(0, dtype=torch.long), torch.zeros(0, 2))) == 0
-    assert cameras.times is None and len(CameraSet([])) == 0
+    assert cameras.times is None
+    assert len(CameraSet([])) == 0
 
 
 @pytest.mark.parametrize("lens", LENSES)
 def test_dict_round_trip_and_resize(lens: Distortion | None) -> None:
-    import json
-
     view = camera(lens)
     again = Camera.from_dict(json.loads(json.dumps(view.to_dict())))
-    assert again.to_dict() == view.to_dict() and np.array_equal(again.camera_to_world, view.camera_to_world)
+    assert again.to_dict() == view.to_dict()
+    assert np.array_equal(again.camera_to_world, view.camera_to_world)
     half = view.resized(32, 24)
     point = [[0.1, 0.0, 0.2]]
     np.testing.assert_allclose(half.project(point)[0] * 2.0, view.project(point)[0], rtol=1e-12)

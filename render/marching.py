@@ -1,0 +1,159 @@
+"""The reference path of the renderer: any field, any device, PyTorch only, readable next to NeRF's equations."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..kernels.reference import Samples, transmittance
+from ..representations.field import Field, truncated_exp
+from .normals import density_normals
+from .types import Rays, Rendering
+
+EVALUATE = 1 << 16
+"""Field evaluations in flight without gradients; a wide MLP's activations then stay below some hundred megabytes."""
+MARCH_RAYS = 1 << 13
+"""Rays marched together without gradients; bounds the memory of their packed samples."""
+COLOR_WEIGHT = 2e-5
+"""Samples that weigh less are not worth a colour; at 1,000 of them on a ray the error is still below one grey level in 50."""
+NORMAL_WEIGHT = 1e-3
+"""Samples that weigh less are not worth the six densities of a normal."""
+
+
+def composite_rays(
+    field: Field,
+    ops: ModuleType | Any,
+    rays: Rays,
+    near: Tensor,  # [N]
+    far: Tensor,  # [N]
+    jitter: Tensor,  # [N]
+    edges: Tensor,  # [K + 1]
+    termination: float,
+    normals: bool,
+) -> Rendering:
+    """What rays see, premultiplied, over nothing; depth is still sum(weight * distance).
+
+    With gradients enabled, a first pass without them finds the samples in front of the termination and only those
+    are evaluated differentiably; without, samples are evaluated front to back in rounds, and rays that are opaque
+    drop out.
+    """
+    space, bits = field.space, field.occupancy.bits
+
+    def march(part: slice) -> Samples:
+        return Samples(
+            *ops.march(
+                *(rays.origins[part], rays.directions[part], near[part], far[part], jitter[part], edges, bits),
+                *(space.lower, space.upper, space.unbounded),
+            )
+        )
+
+    if not torch.is_grad_enabled():
+        parts = []
+        for begin in range(0, len(rays), MARCH_RAYS):
+            part = slice(begin, begin + MARCH_RAYS)
+            parts.append(_rounds(field, rays[part], march(part), termination, color=True, normals=normals))
+        return concatenate(parts) if parts else _nothing(rays, normals)
+
+    samples = march(slice(None))
+    with torch.no_grad():
+        counts = _rounds(field, rays, samples, termination, color=False).cost
+    assert counts is not None
+    samples = _prefix(samples, counts)
+    scale = space.scale
+    directions = rays.directions[samples.rays]
+    positions = rays.origins[samples.rays] + samples.t[:, None] * directions
+    geometry = field.geometry(positions)
+    density = geometry.gate * truncated_exp(geometry.log_density)
+    rgb = field.color(geometry.features, directions)
+    out = ops.composite(density, rgb, samples.t, samples.delta * scale, samples.offsets, termination)
+    normal = None
+    if normals:
+        normal = torch.zeros_like(rays.origins)
+        heavy = (out.weights.detach() > NORMAL_WEIGHT).nonzero()[:, 0]
+        weighted = out.weights[heavy, None] * density_normals(field, positions[heavy])
+        normal = normal.index_add(0, samples.rays[heavy], weighted)
+    return Rendering(out.rgb, out.depth, out.opacity, normal, counts)
+
+
+def concatenate(parts: list[Rendering]) -> Rendering:
+    """One rendering of all the parts' rays, in order."""
+    normals = [part.normals for part in parts if part.normals is not None]
+    costs = [part.cost for part in parts if part.cost is not None]
+    return Rendering(
+        torch.cat([part.rgb for part in parts]),
+        torch.cat([part.depth for part in parts]),
+        torch.cat([part.opacity for part in parts]),
+        torch.cat(normals) if normals else None,
+        torch.cat(costs) if costs else None,
+    )
+
+
+def _nothing(rays: Rays, normals: bool) -> Rendering:
+    zeros = torch.zeros_like(rays.origins)
+    cost = torch.zeros(len(rays), dtype=torch.int64, device=zeros.device)
+    return Rendering(zeros, zeros[:, 0], zeros[:, 1], zeros if normals else None, cost)
+
+
+def _prefix(samples: Samples, counts: Tensor) -> Samples:
+    """The first ``counts[r]`` samples of each ray."""
+    position = torch.arange(samples.rays.shape[0], device=counts.device) - samples.offsets[samples.rays]
+    keep = position < counts[samples.rays]
+    offsets = torch.zeros_like(samples.offsets)
+    offsets[1:] = counts.cumsum(0)
+    return Samples(samples.rays[keep], samples.t[keep], samples.delta[keep], offsets)
+
+
+@torch.no_grad()
+def _rounds(field: Field, rays: Rays, samples: Samples, termination: float, *, color: bool, normals: bool = False) -> Rendering:
+    """Evaluate packed samples front to back, some per ray and round, until every ray is opaque or used up.
+
+    ``cost`` counts a ray's samples in front of its termination. Without ``color`` only that is of use.
+    """
+    scale, device = field.space.scale, rays.origins.device
+    count = len(rays)
+    rgb, normal = torch.zeros_like(rays.origins), torch.zeros_like(rays.origins)
+    depth, opacity = torch.zeros_like(rays.origins[:, 0]), torch.zeros_like(rays.origins[:, 0])
+    through = torch.ones(count, dtype=torch.float64, device=device)
+    cost = torch.zeros(count, dtype=torch.int64, device=device)
+    cursor, end = samples.offsets[:-1].clone(), samples.offsets[1:]
+    active = (cursor < end).nonzero()[:, 0]
+    while active.numel():
+        # A few samples each while many rays may still turn opaque; longer runs once few are left, so that batches stay full.
+        per_ray = min(32, max(4, EVALUATE // (4 * active.numel())))
+        for part in active.split(max(1, EVALUATE // per_ray)):
+            index = cursor[part, None] + torch.arange(per_ray, device=device)
+            valid = index < end[part, None]
+            local_ray, _ = valid.nonzero(as_tuple=True)
+            index = index[valid]
+            ray = part[local_ray]
+            t = samples.t[index]
+            directions = rays.directions[ray]
+            positions = rays.origins[ray] + t[:, None] * directions
+            geometry = field.geometry(positions)
+            density = geometry.gate * truncated_exp(geometry.log_density)
+            taken = valid.sum(1)
+            offsets = torch.zeros(len(part) + 1, dtype=torch.int64, device=device)
+            offsets[1:] = taken.cumsum(0)
+            delta = samples.delta[index] * scale
+            ahead, alpha = transmittance(density, delta, offsets)
+            ahead = ahead * through[ray]
+            live = ahead >= termination
+            cost.index_add_(0, ray, live.to(torch.int64))
+            optical = torch.zeros_like(through).index_add_(0, ray, density.double() * delta.double())
+            through[part] *= torch.exp(-optical[part])
+            cursor[part] += taken
+            if not color:
+                continue
+            weight = torch.where(live, (ahead * alpha).to(t.dtype), torch.zeros_like(t))
+            opacity.index_add_(0, ray, weight)
+            depth.index_add_(0, ray, weight * t)
+            seen = (weight > COLOR_WEIGHT).nonzero()[:, 0]
+            rgb.index_add_(0, ray[seen], weight[seen, None] * field.color(geometry.features[seen], directions[seen]).to(rgb.dtype))
+            if normals:
+                heavy = (weight > NORMAL_WEIGHT).nonzero()[:, 0]
+                normal.index_add_(0, ray[heavy], weight[heavy, None] * density_normals(field, positions[heavy]))
+        active = active[(cursor[active] < end[active]) & (through[active] >= termination)]
+    return Rendering(rgb, depth, opacity, normal if normals else None, cost)

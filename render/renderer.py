@@ -1,0 +1,189 @@
+"""The renderer: rays of any field to colour, depth, opacity and normals, by the best implementation at hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import kernels
+from ..errors import UserError
+from ..kernels import reference
+from ..kernels.lowered import Lowered
+from ..representations.field import Field
+from .camera import Camera
+from .lattice import lattice_edges, ray_range
+from .marching import composite_rays, concatenate
+from .types import Rays, Rendering, RenderSettings
+
+__all__ = ["Cancelled", "background_color", "render_image", "render_path", "render_rays"]
+
+TILE = 16
+"""Rays of an image are fed in squares of this many pixels: neighbours meet the same cells, which stay in the cache."""
+CHUNK = 1 << 16
+"""Rays of an image rendered in one call."""
+SHORT_CHUNK = 1 << 13
+"""The same where somebody watches progress or may cancel."""
+EPSILON = 1e-6
+
+
+class Cancelled(Exception):
+    """The caller's ``cancel`` said so."""
+
+
+def render_rays(
+    field: Field,
+    rays: Rays,
+    settings: RenderSettings,
+    *,
+    background: Tensor | None = None,
+    jitter: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Rendering:
+    """What N rays see.
+
+    Differentiable in the field's parameters (and in ``background``) through rgb, depth and opacity while gradients
+    are enabled; cheaper when they are not.  Depth is the expected distance, sum(weight * t) / opacity, in world units.
+
+    Args:
+        field: any field; its occupancy decides where to look.
+        rays: in world units, on the field's device. Rays that miss, or hold NaN, see the background.
+        settings: step length, termination, background name, normals.
+        background: [3] or [N, 3] colour behind everything; None: the one ``settings`` names.
+        jitter: [N] in [0, 1], each ray's place within its intervals; None: random if ``settings.jitter``, else 0.5.
+        generator: where random jitter comes from; may live on another device.
+    """
+    space, device = field.space, rays.origins.device
+    near, far = ray_range(space, rays, settings)
+    edges = lattice_edges(space, settings, device)
+    if jitter is None:
+        if settings.jitter:
+            jitter = torch.rand(len(rays), generator=generator, device=generator.device if generator is not None else device)
+        else:
+            jitter = torch.full((len(rays),), 0.5, device=device)
+    jitter = jitter.to(device, torch.float32)
+
+    ops, lowered = _fused(field, device, settings)
+    if lowered is not None:
+        rgb, depth, opacity, cost = ops.render_rays(
+            *(lowered, field.occupancy.bits, rays.origins, rays.directions, near, far, jitter, edges),
+            *(space.scale, settings.termination),
+        )
+        found = Rendering(rgb, depth, opacity, None, cost)
+    else:
+        found = composite_rays(field, ops, rays, near, far, jitter, edges, settings.termination, settings.normals)
+
+    behind = background if background is not None else background_color(field, settings.background)
+    rgb = found.rgb if behind is None else found.rgb + (1.0 - found.opacity)[:, None] * behind.to(found.rgb)
+    normals = found.normals
+    if normals is not None:
+        length = normals.norm(dim=-1, keepdim=True)
+        normals = torch.where(length > EPSILON, normals / length.clamp_min(EPSILON), torch.zeros_like(normals))
+    return Rendering(rgb, found.depth / found.opacity.clamp_min(EPSILON), found.opacity, normals, found.cost)
+
+
+def render_path(field: Field, settings: RenderSettings | None = None) -> str:
+    """How this field would be rendered now, for people: "fused", or "reference: " and the reason."""
+    return _choice(field, field.device, settings or RenderSettings())[2]
+
+
+def background_color(field: Field, name: str) -> Tensor | None:
+    """The colour [3] a background name stands for, on the field's device; None for "none".
+
+    Raises:
+        UserError: an unknown name, or "learned" for a field that learned none.
+    """
+    if name == "none":
+        return None
+    if name in ("white", "black"):
+        return torch.full((3,), 1.0 if name == "white" else 0.0, device=field.device)
+    if name == "learned":
+        logits = getattr(field, "background", None)
+        if isinstance(logits, Tensor):
+            return torch.sigmoid(logits)
+        raise UserError(f"this {field.family} field has no learned background; choose white, black or none")
+    raise UserError(f"unknown background {name!r}; choose white, black, none or learned")
+
+
+@torch.no_grad()
+def render_image(
+    field: Field,
+    camera: Camera,
+    settings: RenderSettings,
+    *,
+    background: Tensor | None = None,
+    progress: Callable[[float], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> Rendering:
+    """A whole picture, without gradients: rgb and normals [H, W, 3], depth, opacity and cost [H, W].
+
+    Args:
+        background: [3] colour, or None for the one ``settings`` names.
+        progress: told the finished fraction in (0, 1] now and then.
+        cancel: asked between chunks of rays.
+
+    Raises:
+        Cancelled: ``cancel`` returned True.
+    """
+    device = field.device
+    order, inverse = tile_order(camera.width, camera.height, TILE)
+    rays = camera.rays()
+    rays = Rays(rays.origins[order].to(device), rays.directions[order].to(device))
+    chunk = CHUNK if progress is None and cancel is None else SHORT_CHUNK
+    parts = []
+    for begin in range(0, len(rays), chunk):
+        if cancel is not None and cancel():
+            raise Cancelled
+        parts.append(render_rays(field, rays[begin : begin + chunk], settings, background=background))
+        if progress is not None:
+            progress(min(1.0, (begin + chunk) / len(rays)))
+    flat, shape = concatenate(parts), (camera.height, camera.width)
+    inverse = inverse.to(device)
+
+    def picture(values: Tensor) -> Tensor:
+        return values[inverse].reshape(*shape, *values.shape[1:])
+
+    return Rendering(
+        picture(flat.rgb),
+        picture(flat.depth),
+        picture(flat.opacity),
+        None if flat.normals is None else picture(flat.normals),
+        None if flat.cost is None else picture(flat.cost),
+    )
+
+
+@lru_cache(maxsize=8)
+def tile_order(width: int, height: int, tile: int) -> tuple[Tensor, Tensor]:
+    """Row-major pixel indices [H * W] square by square, and the inverse permutation."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    across = math.ceil(width / tile)
+    key = ((y // tile) * across + x // tile) * tile * tile + (y % tile) * tile + x % tile
+    order = torch.argsort(key.reshape(-1))
+    return order, torch.argsort(order)
+
+
+def _fused(field: Field, device: torch.device, settings: RenderSettings) -> tuple[ModuleType | Any, Lowered | None]:
+    ops, lowered, _ = _choice(field, device, settings)
+    return ops, lowered
+
+
+def _choice(field: Field, device: torch.device, settings: RenderSettings) -> tuple[ModuleType | Any, Lowered | None, str]:
+    """The operations to use, the lowered field if they can render it in one call, and a sentence."""
+    ops = kernels.ops(device)
+    if ops is reference:
+        # Its render_rays is a definition for parity tests; the rounds here do the same with less memory and work.
+        return ops, None, "reference: the reference kernels are in use"
+    if settings.normals:
+        return ops, None, "reference: normals need every sample's weight"
+    lowered = field.lower()
+    if lowered is None:
+        return ops, None, f"reference: {field.family} has no fused form"
+    reason = ops.supports(lowered)
+    if reason is not None:
+        return ops, None, f"reference: {reason}"
+    return ops, lowered, "fused"
