@@ -6,7 +6,7 @@ tested against this one.  Where an output carries no gradient, its operation say
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,19 +73,19 @@ class RenderedRays(NamedTuple):
 
 class _TruncatedExp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return torch.exp(x.clamp(max=30.0))
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
-        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
         return grad * torch.exp(x.clamp(-15.0, 15.0))
 
 
 def truncated_exp(x: Tensor) -> Tensor:
     """exp(x) whose gradient is that of exp(clamp(x, -15, 15)), so that a far-off density can neither explode nor get stuck."""
-    return _TruncatedExp.apply(x)
+    return _TruncatedExp.apply(x)  # type: ignore[no-untyped-call]
 
 
 def supports(lowered: Lowered) -> str | None:
@@ -154,7 +154,7 @@ def evaluate(
     if isinstance(lowered.encoding, VoxelEncoding):
         basis_size = features.shape[-1] // 3
         basis = spherical_harmonics(directions, round(basis_size**0.5)).to(features.dtype)
-        rgb = torch.sigmoid((features.unflatten(-1, (3, basis_size)) * basis[:, None]).sum(-1))
+        rgb = torch.sigmoid((features.reshape(-1, 3, basis_size) * basis[:, None]).sum(-1))
     else:
         basis = spherical_harmonics(directions, 4).to(features.dtype)
         rgb = torch.sigmoid(mlp(torch.cat([basis, features], -1), lowered.color_head))

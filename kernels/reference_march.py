@@ -97,7 +97,7 @@ def march(
     out_rays, out_t, out_delta = [], [], []
     todo = sane.nonzero()[:, 0]
     per_chunk = max(1, _CHUNK // max(1, count))
-    for chunk in todo.split(per_chunk):
+    for chunk in torch.split(todo, per_chunk):
         # Intervals that start behind every far of the chunk hold no sample.
         reach = (far[chunk] - near[chunk]).max()
         used = int(torch.searchsorted(edges, reach.to(edges.dtype)).clamp(max=count)) if count else 0

@@ -37,14 +37,15 @@ class Field(nn.Module):
     has_handover: ClassVar[bool] = True
     """Whether (s, features) are PVD's 16 numbers, comparable between families."""
     dynamic: ClassVar[bool] = False
+    background: nn.Parameter | None
+    """Learned colour behind the scene, [3] before the sigmoid; None where a fixed one is used."""
 
     def __init__(self, options: Any, space: Space, occupancy_resolution: int = 128) -> None:
         super().__init__()
         self.options = options
         self.space = space
         self.occupancy = Occupancy(occupancy_resolution)
-        self.background: nn.Parameter | None = None
-        """Learned background colour [3] before a sigmoid, or None."""
+        self.register_parameter("background", None)
         self.metadata: dict[str, Any] = {}
         """JSON-able facts saved with the field: training cameras, history, colour space, background (see field_file)."""
 
@@ -79,6 +80,19 @@ class Field(nn.Module):
         ``type(field)(options, space, layout)`` makes a field of the same shapes, its parameters not initialised.
         """
         return {}
+
+    def background_group(self) -> list[dict[str, Any]]:
+        """The optimizer group of the learned background, if there is one; for :meth:`parameter_groups`."""
+        if self.background is None:
+            return []
+        return [{"name": "background", "params": [self.background], "lr": 1.0, "sparse": False}]
+
+    def check_content(self) -> None:
+        """Refuse tensors whose values would make a kernel read outside its memory (a loaded file may hold anything).
+
+        Raises:
+            ValueError: a sentence that names the tensor.
+        """
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Optimizer groups: {"name", "params", "lr" (relative to the base rate), "sparse" (skip untouched rows)}."""

@@ -78,7 +78,7 @@ class HandoverField(Field):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         network = {"name": "color network", "params": list(self.color_head.parameters()), "lr": self.network_rate, "sparse": False}
-        return [*self.encoder.parameter_groups(), network]
+        return [*self.encoder.parameter_groups(), network, *self.background_group()]
 
     def regularization(self, step: int) -> Tensor | None:
         return self.encoder.regularization(step)

@@ -77,7 +77,7 @@ class Occupancy(nn.Module):
             fraction = WARMUP_FRACTION if warm else FRACTION
         cells = self._choose(fraction, warm, generator)
         flat = self.density.view(-1)
-        for part in cells.split(_CHUNK):
+        for part in torch.split(cells, _CHUNK):
             alpha = self._alpha(density, space, part, generator)
             old = flat[part]
             flat[part] = torch.where(old == _UNKNOWN, alpha, torch.maximum(old * DECAY, alpha))
@@ -103,7 +103,7 @@ class Occupancy(nn.Module):
             if occupied.numel() > rest - uniform:
                 occupied = occupied[torch.randint(occupied.numel(), (rest - uniform,), generator=generator).to(flat.device)]
             picks.append(occupied)
-        cells = torch.cat(picks).unique()
+        cells = torch.unique(torch.cat(picks))
         return cells[flat[cells] != _RULED_OUT] if ruled_out else cells
 
     def _alpha(self, density: Callable[[Tensor], Tensor], space: Space, cells: Tensor, generator: torch.Generator) -> Tensor:
@@ -151,7 +151,7 @@ class Occupancy(nn.Module):
         keep = torch.zeros(n**3, dtype=torch.bool, device=self.bits.device)
         cells = torch.arange(n**3, device=self.bits.device)
         for _ in range(points):
-            for part in cells[~keep].split(_CHUNK):
+            for part in torch.split(cells[~keep], _CHUNK):
                 corner = torch.stack([part // (n * n), part // n % n, part % n], -1)
                 jitter = torch.rand(part.shape[0], 3, generator=generator).to(part.device)
                 keep[part] |= mask(space.from_unit(((corner + jitter) / n).clamp(1e-6, 1.0 - 1e-6)))

@@ -1,0 +1,169 @@
+"""The JSON description inside a field file, checked key by key."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .field import Field
+from .options import FieldOptions, options_from, options_to_json
+from .registry import get_family
+from .space import Space
+
+FORMAT = (1, 0)
+_KEYS = ("format", "family", "options", "space", "layout", "background", "edits", "tensors", "metadata")
+
+
+class TensorEntry(NamedTuple):
+    """How one tensor is stored, and what it decodes to."""
+
+    codec: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """A field file's description. Everything but the tensors' numbers."""
+
+    format: tuple[int, int]
+    family: str
+    options: FieldOptions
+    space: Space
+    layout: dict[str, Any]
+    background: bool
+    tensors: dict[str, TensorEntry]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    size: int = 0
+    """Bytes of the whole file."""
+
+    @property
+    def parameters(self) -> int:
+        """Learned numbers, the occupancy grid not counted."""
+        return sum(math.prod(t.shape) for n, t in self.tensors.items() if not n.startswith("occupancy.") and t.dtype == "float32")
+
+
+def header_text(field: Field, tensors: dict[str, dict[str, Any]]) -> str:
+    """The description of a field, as it goes into its file.
+
+    Raises:
+        ValueError: ``field.metadata`` is not plain JSON.
+    """
+    description = {
+        "format": list(FORMAT),
+        "family": field.family,
+        "options": options_to_json(field.options),
+        "space": {"lower": list(field.space.lower), "upper": list(field.space.upper), "unbounded": field.space.unbounded},
+        "layout": field.layout(),
+        "background": field.background is not None,
+        "edits": [],
+        "tensors": tensors,
+        "metadata": field.metadata,
+    }
+    try:
+        return json.dumps(description, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"field.metadata must be plain JSON without NaN: {error}") from error
+
+
+def check_header(description: Any, size: int) -> Header:
+    """Check a parsed description.
+
+    Raises:
+        ValueError, UserError: with a sentence that names the key.
+    """
+    _require(isinstance(description, dict), "its description is not a JSON object")
+    version = description.get("format")
+    _require(
+        isinstance(version, list) and len(version) == 2 and all(type(v) is int and 0 <= v < 10**6 for v in version),
+        "key 'format' is not a pair of whole numbers",
+    )
+    _require(
+        version[0] <= FORMAT[0],
+        f"it has format version {version[0]}.{version[1]} and this program reads up to {FORMAT[0]}.x; update fieldmorph",
+    )
+    missing, unknown = sorted(set(_KEYS) - set(description)), sorted(set(description) - set(_KEYS))
+    _require(not missing, f"its description lacks {', '.join(missing)}")
+    newer = version[1] > FORMAT[1]  # a newer minor version may add keys that older readers may ignore
+    _require(newer or not unknown, f"its description has the unknown keys {', '.join(unknown)[:400]}")
+    _require(isinstance(description["family"], str), "key 'family' is not a text")
+    family = get_family(description["family"])
+    _require(isinstance(description["options"], dict), "key 'options' is not a JSON object")
+    _require(isinstance(description["layout"], dict), "key 'layout' is not a JSON object")
+    _require(isinstance(description["background"], bool), "key 'background' is neither true nor false")
+    _require(description["edits"] == [], "it has region edits, which this version cannot honour; update fieldmorph")
+    return Header(
+        format=(version[0], version[1]),
+        family=family.name,
+        options=options_from(family.options, description["options"], text=False),
+        space=_space(description["space"]),
+        layout=description["layout"],
+        background=description["background"],
+        tensors=_tensors(description["tensors"]),
+        metadata=_metadata(description["metadata"]),
+        size=size,
+    )
+
+
+def _require(ok: bool, sentence: str) -> None:
+    if not ok:
+        raise ValueError(sentence)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _numbers(value: Any, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(_is_number(v) and abs(v) < 1e9 for v in value)
+
+
+def _is_transform(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and len(value) in (3, 4) and all(_numbers(row, 4) for row in value))
+
+
+def _space(value: Any) -> Space:
+    _require(isinstance(value, dict) and set(value) == {"lower", "upper", "unbounded"}, "key 'space' is not lower, upper and unbounded")
+    _require(_numbers(value["lower"], 3) and _numbers(value["upper"], 3), "key 'space' has corners that are not three numbers")
+    _require(isinstance(value["unbounded"], bool), "key 'space.unbounded' is neither true nor false")
+    lower, upper = (tuple(float(v) for v in value[k]) for k in ("lower", "upper"))
+    return Space(lower, upper, value["unbounded"])  # type: ignore[arg-type]
+
+
+def _tensors(value: Any) -> dict[str, TensorEntry]:
+    _require(isinstance(value, dict), "key 'tensors' is not a JSON object")
+    entries = {}
+    for name, entry in value.items():
+        ok = (
+            isinstance(entry, dict)
+            and set(entry) == {"codec", "dtype", "shape"}
+            and isinstance(entry["codec"], str)
+            and isinstance(entry["dtype"], str)
+            and isinstance(entry["shape"], list)
+            and all(type(v) is int and 0 <= v < 1 << 48 for v in entry["shape"])
+        )
+        _require(ok, f"key 'tensors.{name[:80]}' is not codec, dtype and shape")
+        entries[name] = TensorEntry(entry["codec"], entry["dtype"], tuple(entry["shape"]))
+    return entries
+
+
+def _metadata(value: Any) -> dict[str, Any]:
+    """Check the facts this program itself reads; others pass through."""
+    _require(isinstance(value, dict), "key 'metadata' is not a JSON object")
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "cameras": (lambda v: isinstance(v, list) and all(isinstance(c, dict) for c in v), "a list of cameras"),
+        "history": (lambda v: isinstance(v, list) and all(isinstance(c, str) for c in v), "a list of texts"),
+        "color_space": (lambda v: v in ("sRGB", "linear"), "sRGB or linear"),
+        "background": (lambda v: v in ("white", "black", "none", "learned"), "white, black, none or learned"),
+        "near": (lambda v: _is_number(v) and 0.0 <= v < 1e9, "a distance"),
+        "steps": (lambda v: type(v) is int and 1 <= v <= 1 << 20, "a number of steps"),
+        "fingerprint": (lambda v: v is None or isinstance(v, str), "a text"),
+        "world_transform": (_is_transform, "a 3x4 or 4x4 matrix"),
+    }
+    for name, (check, wanted) in checks.items():
+        if name in value:
+            _require(check(value[name]), f"key 'metadata.{name}' is not {wanted}")
+    return value
