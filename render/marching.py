@@ -123,7 +123,7 @@ def _rounds(field: Field, rays: Rays, samples: Samples, termination: float, *, c
     while active.numel():
         # A few samples each while many rays may still turn opaque; longer runs once few are left, so that batches stay full.
         per_ray = min(32, max(4, EVALUATE // (4 * active.numel())))
-        for part in active.split(max(1, EVALUATE // per_ray)):
+        for part in torch.split(active, max(1, EVALUATE // per_ray)):
             index = cursor[part, None] + torch.arange(per_ray, device=device)
             valid = index < end[part, None]
             local_ray, _ = valid.nonzero(as_tuple=True)

@@ -19,7 +19,7 @@ def density_normals(field: Field, positions: Tensor) -> Tensor:
     """
     if positions.shape[0] == 0:
         return torch.zeros_like(positions)
-    return torch.cat([_normals(field, part) for part in positions.split(CHUNK)])
+    return torch.cat([_normals(field, part) for part in torch.split(positions, CHUNK)])
 
 
 def _normals(field: Field, positions: Tensor) -> Tensor:

@@ -103,9 +103,8 @@ def background_color(field: Field, name: str) -> Tensor | None:
     if name in ("white", "black"):
         return torch.full((3,), 1.0 if name == "white" else 0.0, device=field.device)
     if name == "learned":
-        logits = getattr(field, "background", None)
-        if isinstance(logits, Tensor):
-            return torch.sigmoid(logits)
+        if field.background is not None:
+            return torch.sigmoid(field.background)
         raise UserError(f"this {field.family} field has no learned background; choose white, black or none")
     raise UserError(f"unknown background {name!r}; choose white, black, none or learned")
 

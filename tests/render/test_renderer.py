@@ -206,6 +206,7 @@ def test_occupancy_hides_what_it_marks_empty() -> None:
     assert float(seen.opacity) == pytest.approx(1.0 - math.exp(-0.8), abs=0.8 * STEP)
 
 
+@torch.no_grad()
 def test_unbounded_space_reaches_far() -> None:
     space = Space((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0), unbounded=True)
     rays = bundle([[0.0, 0.0, 0.0]] * 3, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-1.0, 0.3, 0.2]])
