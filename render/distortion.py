@@ -27,6 +27,8 @@ PARAMETERS: dict[Model, tuple[str, ...]] = {
 
 ITERATIONS = 60
 """Bound on the Newton iterations; ordinary lenses need four or five."""
+BORDER = 1.0 + 1e-9
+"""Rounding granted to a point on the border of the invertible region."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,11 @@ class Distortion:
                 angle = np.arctan2(radius, z)
                 scale = np.where(radius > 0.0, self._radial(angle**2) * angle / radius, 0.0)
                 image = np.stack([x * scale, y * scale], -1)
-                seen = (angle <= self.limit) & ((radius > 0.0) | (z > 0.0))
+                seen = (angle <= self.limit * BORDER) & ((radius > 0.0) | (z > 0.0))
             else:
                 ideal = np.stack([x / z, y / z], -1)
                 image = self._distort(ideal)
-                seen = (z > 0.0) & ((ideal**2).sum(-1) <= self.limit**2)
+                seen = (z > 0.0) & (np.hypot(ideal[:, 0], ideal[:, 1]) <= self.limit * BORDER)
         return np.where(seen[:, None], image, np.nan)
 
     def to_directions(self, image: Array) -> Array:
@@ -118,9 +120,17 @@ class Distortion:
         )
 
     def _invert_radial(self, radius: Array) -> Array:
-        """The angle in [0, limit] whose distorted radius is ``radius``: Newton inside a shrinking bracket, so it cannot diverge."""
+        """The radius or angle in [0, limit] that distorts to ``radius``: Newton inside a shrinking bracket, so it cannot diverge."""
         low = np.zeros_like(radius)
-        high = np.full_like(radius, self.limit)
+        if math.isfinite(self.limit):
+            high = np.full_like(radius, self.limit)
+        else:
+            high = radius + 1.0
+            for _ in range(ITERATIONS):
+                short = high * self._radial(high * high) < radius
+                if not short.any():
+                    break
+                high = np.where(short, 2.0 * high, high)
         angle = np.minimum(radius, high)
         for _ in range(ITERATIONS):
             square = angle * angle
@@ -136,10 +146,14 @@ class Distortion:
         return angle
 
     def _undistort(self, image: Array) -> Array:
-        """Two-dimensional Newton iteration, damped per point and kept inside the invertible disc."""
+        """Two-dimensional Newton iteration from the radial solution, damped per point and kept inside the invertible disc."""
         p1, p2 = self.params[4:]
         limit = self.limit if math.isfinite(self.limit) else 1e6
-        ideal = _clamp_radius(image, limit)
+        radius = np.linalg.norm(image, axis=-1)
+        ideal = image * (self._invert_radial(radius) / np.where(radius > 0.0, radius, 1.0))[:, None]
+        if p1 == 0.0 and p2 == 0.0:
+            return ideal
+        ideal = _clamp_radius(ideal, limit)
         error = self._distort(ideal) - image
         size = np.abs(error).max(-1)
         damping = np.ones_like(size)

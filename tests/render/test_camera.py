@@ -68,12 +68,12 @@ def test_project_inverts_rays(lens: Distortion | None) -> None:
 coefficient = st.floats(-0.4, 0.4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.tuples(coefficient, coefficient, coefficient, coefficient, st.floats(-0.02, 0.02), st.floats(-0.02, 0.02)), st.integers(0, 10**6))
 def test_opencv_round_trip_inside_the_invertible_region(params: tuple[float, ...], seed: int) -> None:
     lens = Distortion("opencv", params)
     rng = np.random.default_rng(seed)
-    radius = 0.8 * min(lens.limit, 1.2)  # tangential terms move the fold inwards a little
+    radius = (0.75 if params[4] or params[5] else 0.999) * min(lens.limit, 1.2)  # tangential terms move the fold inwards a little
     turn = rng.uniform(0, 2 * np.pi, 50)
     ideal = radius * np.sqrt(rng.uniform(0, 1, (50, 1))) * np.stack([np.cos(turn), np.sin(turn)], -1)
     directions = np.concatenate([ideal, np.ones((50, 1))], -1)
@@ -83,7 +83,7 @@ def test_opencv_round_trip_inside_the_invertible_region(params: tuple[float, ...
     np.testing.assert_allclose(again, image, atol=1e-7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.tuples(coefficient, coefficient, coefficient, coefficient), st.integers(0, 10**6))
 def test_fisheye_round_trip(params: tuple[float, ...], seed: int) -> None:
     lens = Distortion("fisheye", params)
@@ -94,7 +94,7 @@ def test_fisheye_round_trip(params: tuple[float, ...], seed: int) -> None:
     np.testing.assert_allclose(lens.to_directions(lens.to_image(directions)), directions, atol=1e-5)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(
     st.sampled_from(["opencv", "fisheye"]),
     st.tuples(*[st.floats(-5, 5)] * 6),
