@@ -1,0 +1,35 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real captures (lego, fox, …): $FIELDMORPH_DATA, or ../shared/data beside the checkout. Skips without it."""
+    for candidate in (os.environ.get("FIELDMORPH_DATA"), ROOT.parent / "shared" / "data"):
+        if candidate and Path(candidate).is_dir():
+            return Path(candidate)
+    pytest.skip("no real captures here; set FIELDMORPH_DATA to a folder that holds lego/ and fox/")
+
+
+@pytest.fixture(autouse=True)
+def _plain_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on the caller's terminal or debug settings, and none leaves the program quiet."""
+    from fieldmorph import progress
+
+    for name in ("FIELDMORPH_DEBUG", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    progress.configure()

@@ -1,0 +1,119 @@
+"""The wheel holds fieldmorph.* and nothing else, and what it holds works where it is installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import fieldmorph
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+NOT_SHIPPED = {"tests", "docs", "build", "dist"}
+
+
+def packages_in_tree() -> set[str]:
+    found = {"fieldmorph"}
+    for init in ROOT.rglob("__init__.py"):
+        parts = init.relative_to(ROOT).parent.parts
+        if parts and parts[0] not in NOT_SHIPPED and not any(p.startswith(".") for p in parts):
+            found.add(".".join(("fieldmorph", *parts)))
+    return found
+
+
+def test_every_package_is_shipped() -> None:
+    listed = PROJECT["tool"]["setuptools"]["packages"]
+    assert set(listed) == packages_in_tree(), "pyproject.toml's packages and the tree differ"
+    assert listed == sorted(listed)
+
+
+def test_folders_of_modules_are_packages() -> None:
+    for folder in {f.parent for name in packages_in_tree() for f in ROOT.joinpath(*name.split(".")[1:]).glob("*.py")}:
+        assert (folder / "__init__.py").exists(), folder
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy under another name: a build folder in the checkout could hide what is missing."""
+    pytest.importorskip("build")
+    copy = tmp_path_factory.mktemp("build") / "any name"
+    skip = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "results", "demo", "runs")
+    shutil.copytree(ROOT, copy, ignore=skip)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(copy / "dist"), str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = (copy / "dist").glob("*.whl")
+    return built
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    assert re.fullmatch(rf"fieldmorph-{re.escape(fieldmorph.__version__)}-py3-none-any\.whl", wheel.name)
+    names = zipfile.ZipFile(wheel).namelist()
+    info = f"fieldmorph-{fieldmorph.__version__}.dist-info"
+    expected = {"fieldmorph/py.typed"}
+    for package in PROJECT["tool"]["setuptools"]["packages"]:
+        folder = ROOT.joinpath(*package.split(".")[1:])
+        expected |= {f"{package.replace('.', '/')}/{f.name}" for f in folder.glob("*.py")}
+    assert {n for n in names if not n.startswith(f"{info}/")} == expected
+    assert f"{info}/licenses/LICENSE" in names
+
+
+def test_metadata(wheel: Path) -> None:
+    text = zipfile.ZipFile(wheel).read(f"fieldmorph-{fieldmorph.__version__}.dist-info/METADATA").decode()
+    assert "Requires-Python: >=3.11\n" in text
+    assert "License-Expression: Apache-2.0\n" in text
+    for extra in ("viewer", "export", "cluster", "dev"):
+        assert f"Provides-Extra: {extra}\n" in text
+
+
+def test_installed_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    target = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
+    subprocess.run([*install, "--target", str(target), str(wheel)], check=True, capture_output=True)
+    env = {**os.environ, "PYTHONPATH": str(target)}
+
+    def call(*arguments: str) -> str:
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=tmp_path, env=env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert call("-c", "import fieldmorph; print(fieldmorph.__file__)").startswith(str(target))
+    assert call("-m", "fieldmorph", "--version") == f"fieldmorph {fieldmorph.__version__}\n"
+    assert "train" in call(str(target / "bin" / "fieldmorph"), "--help")
+
+
+def test_constraints_pin_every_dependency() -> None:
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
+    assert not [version for version in pins.values() if "+" in version], "a local version cannot be had from a registry"
+    wanted = [*PROJECT["project"]["dependencies"], *(d for extra in PROJECT["project"]["optional-dependencies"].values() for d in extra)]
+    for requirement in wanted:
+        name = re.match(r"[\w.-]+", requirement)
+        assert name is not None
+        if name[0].lower() != "setuptools":
+            assert name[0].lower().replace("_", "-") in pins, f"{name[0]} has no exact version in constraints.txt"
+
+
+def test_metadata_of_the_installed_package_is_this_one() -> None:
+    assert metadata.version("fieldmorph") == fieldmorph.__version__
+
+
+def test_no_registry_host_and_no_machine_path_is_named() -> None:
+    words = re.compile(r"pypi\.|pythonhosted|download\.pytorch|deb\.debian|registry\.npm|/work/|/home/\w|/root/")
+    tracked = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True)
+    if tracked.returncode != 0:
+        pytest.skip("not a git checkout")
+    for name in tracked.stdout.splitlines():
+        path = ROOT / name
+        if path.suffix in {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ""} and path.is_file() and path != Path(__file__).resolve():
+            found = words.search(path.read_text(errors="replace"))
+            assert found is None, f"{name} names {found[0] if found else ''}"
