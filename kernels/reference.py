@@ -127,21 +127,42 @@ def _handover(unit: Tensor, encoding: GridEncoding | VMEncoding | CPEncoding | H
     return torch.cat([density.sum(-1, keepdim=True) + encoding.shift, color @ encoding.basis.t()], -1)
 
 
-def _geometry(lowered: Lowered, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Block 1: s [N], gate [N], features [N, F]."""
+def _log_density(
+    unit: Tensor, encoding: GridEncoding | VMEncoding | CPEncoding | VoxelEncoding | HybridEncoding, head: tuple[Tensor, ...]
+) -> Tensor:
+    """Only the first of the hand-over's numbers, [N]: what colour alone needs is left out."""
+    if isinstance(encoding, HybridEncoding):
+        return torch.stack([_log_density(unit, branch, branch_head) for branch, branch_head in encoding.branches]).sum(0)
+    if isinstance(encoding, GridEncoding):
+        return mlp(grid_encode(unit, encoding.table, encoding.layout), (*head[:-1], head[-1][:1]))[:, 0]
+    if isinstance(encoding, VoxelEncoding):
+        return voxel_interpolate(unit, encoding.links, encoding.density[:, None], encoding.empty)[:, 0]
+    if isinstance(encoding, VMEncoding):
+        return vm_products(unit, encoding.density_planes, encoding.density_lines).sum(-1) + encoding.shift
+    return cp_products(unit, encoding.density_lines).sum(-1) + encoding.shift
+
+
+def _unit_and_gate(lowered: Lowered, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit coordinates [N, 3], and 1 [N] inside the space and not pruned, else 0."""
     reason = supports(lowered)
     if reason is not None:
         raise ValueError(f"cannot evaluate this field from its tensors alone: {reason}")
     unit = to_unit(positions, lowered.lower, lowered.upper, lowered.unbounded)
-    inside = inside_unit(unit)
+    gate = inside_unit(unit)
+    if isinstance(lowered.encoding, VoxelEncoding):
+        gate &= (voxel_corners(unit, lowered.encoding.links)[0] >= 0).any(-1)
+    return unit, gate.to(positions.dtype)
+
+
+def _geometry(lowered: Lowered, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Block 1: s [N], gate [N], features [N, F]."""
+    unit, gate = _unit_and_gate(lowered, positions)
     encoding = lowered.encoding
     if isinstance(encoding, VoxelEncoding):
-        s = voxel_interpolate(unit, encoding.links, encoding.density[:, None], encoding.empty)[:, 0]
-        sh = voxel_interpolate(unit, encoding.links, encoding.sh, 0.0)
-        linked = (voxel_corners(unit, encoding.links)[0] >= 0).any(-1)
-        return s, (inside & linked).to(s.dtype), sh
+        s = _log_density(unit, encoding, ())
+        return s, gate, voxel_interpolate(unit, encoding.links, encoding.sh, 0.0)
     numbers = _handover(unit, encoding, lowered.density_head)
-    return numbers[:, 0], inside.to(numbers.dtype), numbers[:, 1:]
+    return numbers[:, 0], gate, numbers[:, 1:]
 
 
 def evaluate(
@@ -163,8 +184,8 @@ def evaluate(
 
 def evaluate_density(lowered: Lowered, positions: Tensor) -> Tensor:
     """gate * exp(s) at positions [N, 3], per normalised length, [N]. Differentiable in the field's tensors and the positions."""
-    s, gate, _ = _geometry(lowered, positions)
-    return gate * truncated_exp(s)
+    unit, gate = _unit_and_gate(lowered, positions)
+    return gate * truncated_exp(_log_density(unit, lowered.encoding, lowered.density_head))
 
 
 def render_rays(

@@ -12,6 +12,8 @@ from .field import Field
 from .hashgrid import HashGridField, HashGridOptions
 from .options import FieldOptions, options_from
 from .space import Space
+from .tensorf import CPField, CPOptions, VMField, VMOptions
+from .voxels import VoxelField, VoxelOptions
 
 
 class Family(NamedTuple):
@@ -24,7 +26,12 @@ class Family(NamedTuple):
     summary: str
 
 
-_FAMILIES = (Family("hashgrid", HashGridOptions, HashGridField, "multi-resolution hash grid (Instant-NGP): fast to train, medium size"),)
+_FAMILIES = (
+    Family("hashgrid", HashGridOptions, HashGridField, "multi-resolution hash grid (Instant-NGP): fast to train, medium size"),
+    Family("vm", VMOptions, VMField, "planes times lines (TensoRF VM): smooth, compact, editable"),
+    Family("cp", CPOptions, CPField, "products of lines (TensoRF CP): the smallest grid"),
+    Family("voxels", VoxelOptions, VoxelField, "voxels with spherical harmonics (Plenoxels): no network, the fastest to render, large"),
+)
 
 
 def families() -> dict[str, Family]:
