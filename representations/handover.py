@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from .. import kernels
-from ..kernels.lowered import CPEncoding, GridEncoding, Lowered, VMEncoding
+from ..kernels.lowered import CPEncoding, GridEncoding, HybridEncoding, Lowered, VMEncoding
 from ..kernels.reference import inside_unit
 from .field import Field, Geometry
 from .heads import DIRECTION, color_head
 from .options import FieldOptions
 from .space import Space
 
-Branch = tuple[GridEncoding | VMEncoding | CPEncoding, tuple[Tensor, ...]]
+Branch = tuple[GridEncoding | VMEncoding | CPEncoding | HybridEncoding, tuple[Tensor, ...]]
 
 
 class Encoder(nn.Module):

@@ -24,9 +24,7 @@ class BiasFreeMLP(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        self.weights = nn.ParameterList(
-            nn.Parameter(torch.empty(out, inside)) for inside, out in itertools.pairwise(widths)
-        )
+        self.weights = nn.ParameterList(nn.Parameter(torch.empty(out, inside)) for inside, out in itertools.pairwise(widths))
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

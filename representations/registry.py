@@ -10,6 +10,8 @@ import torch
 from ..errors import UserError
 from .field import Field
 from .hashgrid import HashGridField, HashGridOptions
+from .hybrid import HybridField, HybridOptions
+from .mlp import MLPField, MLPOptions
 from .options import FieldOptions, options_from
 from .space import Space
 from .tensorf import CPField, CPOptions, VMField, VMOptions
@@ -31,6 +33,8 @@ _FAMILIES = (
     Family("vm", VMOptions, VMField, "planes times lines (TensoRF VM): smooth, compact, editable"),
     Family("cp", CPOptions, CPField, "products of lines (TensoRF CP): the smallest grid"),
     Family("voxels", VoxelOptions, VoxelField, "voxels with spherical harmonics (Plenoxels): no network, the fastest to render, large"),
+    Family("mlp", MLPOptions, MLPField, "one large network (NeRF, cut as in PVD): small, slow"),
+    Family("hybrid", HybridOptions, HybridField, "sums of the above (hash grid and planes): detail and smoothness"),
 )
 
 

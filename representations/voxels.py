@@ -207,7 +207,7 @@ class VoxelField(Field):
 
     @torch.no_grad()
     def resample(self, new: Space, voxels: float) -> None:
-        """Prune what the occupancy grid calls empty, and read the rest at the vertices of another grid over the same box or one inside it."""
+        """Prune what the occupancy grid calls empty; read the rest at the vertices of another grid over the same box or one inside it."""
         old = self.space
         while True:
             grid = grid_resolution(new.size, voxels)
