@@ -1,0 +1,7 @@
+"""The few operations everything is built on, in several implementations; see docs/architecture.md, "Kernels"."""
+
+from __future__ import annotations
+
+from .dispatch import CHOICES, chosen, explain, gradients_in_place, ops, set_kernels
+
+__all__ = ["CHOICES", "chosen", "explain", "gradients_in_place", "ops", "set_kernels"]

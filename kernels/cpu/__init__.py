@@ -1,0 +1,64 @@
+"""The operations compiled for the CPU by Numba. Importing this package imports no Numba and compiles nothing.
+
+How it is put together
+    jit      decorators: ``device`` (called by compiled code), ``exact``, ``kernel`` (entry point, cached on disk)
+    simd     dense layer, transpose, weight gradient as LLVM vectors; atomics
+    pool     runs a kernel on several threads
+    mlp      networks on tiles of 64 samples, feature-major
+    lattice  samples along a ray, skipping empty space
+    fields   what a family provides; ``grid`` is the example
+    plan     Lowered -> NamedTuple + sizes + where gradients go
+    drive, drive_back   the fused renderer and its backward pass, for every family
+    points   the same for single positions (evaluate, density)
+    render, pointwise, optim, march   the operations themselves, seen from torch
+
+To add a family
+    1. a module with a ``NamedTuple`` of arrays and ``@overload`` of ``encode_tile``, ``handover_tile``,
+       ``handover_backward`` and ``scatter_tile`` for it (and ``color_tile``, ``color_backward`` unless the
+       family ends in PVD's 16 numbers: then call ``handover_family`` and give it ``weights``, ``color_at``, ``color_widths``);
+    2. a planner in ``plan.PLANNERS`` (encoding type -> Plan) and, if some settings are not covered, a check in ``plan.CHECKS``;
+    3. nothing else: ``render_rays``, ``evaluate``, ``evaluate_density`` and their gradients work for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+_HOME = {
+    "Cancelled": "render",
+    "CancelFlag": "render",
+    "render_rays": "render",
+    "adam_": "optim",
+    "supports": "plan",
+}
+
+_SHARED = ("truncated_exp", "to_unit", "inside_unit", "transmittance", "clamp_unit")
+"""Not worth a kernel: the reference's own."""
+
+
+def load() -> None:
+    """Import Numba and the kernels' modules (about a second); nothing is compiled."""
+    for module in set(_HOME.values()):
+        importlib.import_module(f".{module}", __name__)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    elif not name.startswith("_") and hasattr(reference := importlib.import_module("..reference", __name__), name):
+        value = getattr(reference, name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def describe() -> str:
+    """Threads and cache folder, for ``fieldmorph info``."""
+    import torch
+
+    from .cache import user_cache
+
+    return f"{torch.get_num_threads()} threads of {os.cpu_count()}, cache in {user_cache()}"

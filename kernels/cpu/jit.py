@@ -1,0 +1,51 @@
+"""How every function of this package is compiled.
+
+``device`` functions are called from other compiled code only.  ``kernel`` functions are
+entry points from Python: they release the GIL and are cached on disk.  Parallelism comes
+from :mod:`pool`, not from Numba, so there is no threading layer to clash with torch's
+OpenMP, with fork, or between the trainer's and the viewer's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from numba.core import config
+
+from .cache import kernel_cache
+
+FASTMATH = {"contract", "reassoc", "arcp", "nsz", "afn"}
+"""No nnan, no ninf: inputs may hold NaN, and comparisons with it must mean what they say."""
+
+TILE = 64
+"""Samples evaluated together, feature-major: value f of sample s is ``x[f * TILE + s]``."""
+
+
+def device(function: Callable[..., Any]) -> Any:
+    """Compiled for callers in compiled code, with relaxed arithmetic."""
+    return numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")(function)
+
+
+def exact(function: Callable[..., Any]) -> Any:
+    """As :func:`device`, but every operation rounds as PyTorch's float32 does."""
+    return numba.njit(nogil=True, error_model="numpy")(function)
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """An entry point from Python: releases the GIL, cached on disk in our own folder."""
+    folder = kernel_cache()
+    if folder is None:
+        return numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")(function)
+    # The locator reads the setting when a function is decorated; other packages keep theirs.
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(folder)
+    try:
+        return numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy", cache=True)(function)
+    finally:
+        config.CACHE_DIR = before
+
+
+OVERLOAD: dict[str, Any] = {"jit_options": {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}, "strict": False}
+"""Options of every ``@overload`` of a family's tile functions."""

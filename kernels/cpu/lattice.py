@@ -1,0 +1,187 @@
+"""The samples along a ray (docs/architecture.md), found without visiting empty space."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .jit import device, exact, kernel
+
+_F0, _F1, _F2 = np.float32(0.0), np.float32(1.0), np.float32(2.0)
+_FAR = np.float32(1e30)
+_LIPSCHITZ = np.float32(4.0 / 3.0)
+
+SKIP_LIMIT = 12
+"""Greatest distance to an occupied cell that the skip grid tells apart."""
+
+
+class Lattice(NamedTuple):
+    edges: np.ndarray  # [K + 1] float32
+    skip: np.ndarray  # [X, Y, Z] uint8: 0 occupied, else cells (maximum norm) to the nearest occupied one
+    box: np.ndarray  # [6] float32: lower corner, size
+    unbounded: bool
+    rate: float  # float32, 1 / step of a uniform lattice, 0 otherwise
+    scale: float  # float32, normalised length per world length
+    termination: float  # float32
+
+
+class RayBatch(NamedTuple):
+    origins: np.ndarray  # [R, 3] float32
+    directions: np.ndarray  # [R, 3]
+    near: np.ndarray  # [R]
+    far: np.ndarray  # [R]
+    jitter: np.ndarray  # [R]
+
+
+@kernel
+def skip_grid(bits, out, one, two):  # type: ignore[no-untyped-def]
+    """out [X, Y, Z] uint8: distance in the maximum norm to the nearest set cell, at most SKIP_LIMIT; one, two are scratch."""
+    nx, ny, nz = bits.shape
+    for x in range(nx):
+        for y in range(ny):
+            for z in range(nz):
+                b = np.uint8(1) if bits[x, y, z] else np.uint8(0)
+                one[x, y, z] = b
+                out[x, y, z] = np.uint8(1) - b
+    for _ in range(SKIP_LIMIT - 1):
+        for x in range(nx):
+            for y in range(ny):
+                a, b = one[x, y], two[x, y]
+                b[0] = a[0] | a[min(1, nz - 1)]
+                b[nz - 1] = a[nz - 1] | a[max(nz - 2, 0)]
+                for z in range(1, nz - 1):
+                    b[z] = a[z - 1] | a[z] | a[z + 1]
+            for y in range(ny):
+                a, b, c, d = two[x, max(y - 1, 0)], two[x, y], two[x, min(y + 1, ny - 1)], one[x, y]
+                for z in range(nz):
+                    d[z] = a[z] | b[z] | c[z]
+        for x in range(nx):
+            for y in range(ny):
+                a, b, c, d, e = one[max(x - 1, 0), y], one[x, y], one[min(x + 1, nx - 1), y], two[x, y], out[x, y]
+                for z in range(nz):
+                    v = a[z] | b[z] | c[z]
+                    d[z] = v
+                    e[z] += np.uint8(1) - v
+        one, two = two, one
+
+
+@exact
+def sane(rays, r):  # type: ignore[no-untyped-def]
+    """Whether ray r can have samples: finite, with a direction, near < far."""
+    total = rays.near[r] + rays.jitter[r]
+    some = False
+    for axis in range(3):
+        d = rays.directions[r, axis]
+        total += rays.origins[r, axis] + d
+        some = some or d != _F0
+        if not (abs(rays.origins[r, axis]) < _FAR and abs(d) < _FAR):
+            return False
+    return some and total == total and abs(rays.near[r]) < _FAR and abs(rays.jitter[r]) < _FAR and rays.near[r] < rays.far[r]
+
+
+@exact
+def contracted(x, y, z):  # type: ignore[no-untyped-def]
+    """mip-NeRF 360's contraction in the maximum norm, of uncontracted unit coordinates."""
+    x, y, z = _F2 * x - _F1, _F2 * y - _F1, _F2 * z - _F1
+    n = max(abs(x), max(abs(y), max(abs(z), _F1)))
+    f = (_F2 - _F1 / n) / n
+    return (f * x + _F2) / np.float32(4.0), (f * y + _F2) / np.float32(4.0), (f * z + _F2) / np.float32(4.0)
+
+
+@device
+def _reach(u, v, low, high, best):  # type: ignore[no-untyped-def]
+    """The smaller of ``best`` and the time at which u + v t leaves [low, high]."""
+    if v > _F0:
+        return min(best, (high - u) / v)
+    if v < _F0:
+        return min(best, (low - u) / v)
+    return best
+
+
+@device
+def _leap(lattice, t, near, jitter, vx, vy, vz, ux, uy, uz, cx, cy, cz, free, k):  # type: ignore[no-untyped-def]
+    """The first interval after k that may lie outside the empty cube of cells around (cx, cy, cz)."""
+    nx, ny, nz = np.float32(lattice.skip.shape[0]), np.float32(lattice.skip.shape[1]), np.float32(lattice.skip.shape[2])
+    lx, ly, lz = (np.float32(cx - free + 1)) / nx, (np.float32(cy - free + 1)) / ny, (np.float32(cz - free + 1)) / nz
+    hx, hy, hz = (np.float32(cx + free)) / nx, (np.float32(cy + free)) / ny, (np.float32(cz + free)) / nz
+    edges = lattice.edges
+    count = edges.shape[0] - 1
+    if lattice.unbounded:
+        # No straight line in unit coordinates: leave by the least distance to the cube's faces at the greatest speed.
+        margin = min(min(min(ux - lx, hx - ux), min(uy - ly, hy - uy)), min(uz - lz, hz - uz))
+        speed = max(abs(vx), max(abs(vy), abs(vz))) * np.float32(0.5) * _LIPSCHITZ
+        time = max(margin, _F0) / max(speed, np.float32(1e-30))
+    else:
+        time = _reach(ux, vx, lx, hx, _FAR)
+        time = _reach(uy, vy, ly, hy, time)
+        time = _reach(uz, vz, lz, hz, time)
+    along = t + time - near
+    if lattice.rate > _F0:
+        position = min(along * lattice.rate - jitter, np.float32(count))
+        return max(k + 1, np.int64(position))
+    low, high = k, count
+    while low < high:  # the last edge not behind `along`
+        middle = (low + high + 1) >> 1
+        if edges[middle] <= along:
+            low = middle
+        else:
+            high = middle - 1
+    return max(k + 1, low - 1)
+
+
+@exact
+def seek(lattice, rays, r, k):  # type: ignore[no-untyped-def]
+    """The next sample of ray r from interval k on: (interval, t, width, unit x, y, z); interval = K where there is none."""
+    edges, skip, box = lattice.edges, lattice.skip, lattice.box
+    count = edges.shape[0] - 1
+    nx, ny, nz = skip.shape
+    ox, oy, oz = rays.origins[r, 0], rays.origins[r, 1], rays.origins[r, 2]
+    dx, dy, dz = rays.directions[r, 0], rays.directions[r, 1], rays.directions[r, 2]
+    near, far, jitter = rays.near[r], rays.far[r], rays.jitter[r]
+    while k < count:
+        start = edges[k]
+        width = edges[k + 1] - start
+        t = near + (start + jitter * width)
+        if not t < far:
+            break
+        x, y, z = (ox + t * dx - box[0]) / box[3], (oy + t * dy - box[1]) / box[4], (oz + t * dz - box[2]) / box[5]
+        if lattice.unbounded:
+            x, y, z = contracted(x, y, z)
+        if x >= _F0 and x <= _F1 and y >= _F0 and y <= _F1 and z >= _F0 and z <= _F1:
+            cx = min(np.int64(x * np.float32(nx)), nx - 1)
+            cy = min(np.int64(y * np.float32(ny)), ny - 1)
+            cz = min(np.int64(z * np.float32(nz)), nz - 1)
+            free = np.int64(skip[cx, cy, cz])
+            if free == 0:
+                return k, t, width, x, y, z
+            k = _leap(lattice, t, near, jitter, dx / box[3], dy / box[4], dz / box[5], x, y, z, cx, cy, cz, free, k)
+        else:
+            k += 1
+    return count, _F0, _F0, _F0, _F0, _F0
+
+
+@kernel
+def march_count(lattice, rays, first, last, counts):  # type: ignore[no-untyped-def]
+    """counts[r] = number of samples of ray r, for first <= r < last."""
+    for r in range(first, last):
+        n = 0
+        if sane(rays, r):
+            k, t, width, x, y, z = seek(lattice, rays, r, 0)
+            while k < lattice.edges.shape[0] - 1:
+                n += 1
+                k, t, width, x, y, z = seek(lattice, rays, r, k + 1)
+        counts[r] = n
+
+
+@kernel
+def march_fill(lattice, rays, first, last, offsets, out_rays, out_t, out_delta):  # type: ignore[no-untyped-def]
+    """Writes the samples counted by :func:`march_count` from offsets[r] on; delta in world units."""
+    for r in range(first, last):
+        if offsets[r] == offsets[r + 1]:
+            continue
+        k = np.int64(0)
+        for at in range(offsets[r], offsets[r + 1]):
+            k, t, width, x, y, z = seek(lattice, rays, r, k)
+            out_rays[at], out_t[at], out_delta[at] = r, t, width
+            k += 1

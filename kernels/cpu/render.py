@@ -1,0 +1,258 @@
+"""``render_rays``: the fused renderer behind torch's autograd."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import reference
+from ..lowered import Lowered
+from ..reference import RenderedRays
+from .drive import Outputs, Rounds, Shape, Store, render_forward
+from .drive_back import Incoming, render_backward, scatter_all
+from .jit import TILE
+from .lattice import Lattice, RayBatch, skip_grid
+from .plan import Plan, flat, make_plan, supports, unpack
+from .pool import launch
+
+TRAINING_LANE, MOST_LANES = 128, 64
+INFERENCE = Rounds(lane=512, active=128, each=4, faint=np.float32(1e-3))
+
+
+class Cancelled(Exception):
+    """The caller's cancel flag was set; the outputs are incomplete."""
+
+
+class CancelFlag:
+    """Set from any thread; kernels that were given it return within a few milliseconds."""
+
+    def __init__(self) -> None:
+        self.array = np.zeros(1, np.int64)
+
+    def set(self) -> None:
+        self.array[0] = 1
+
+    def clear(self) -> None:
+        self.array[0] = 0
+
+    @property
+    def is_set(self) -> bool:
+        return bool(self.array[0])
+
+
+_skips: dict[int, tuple[weakref.ref[Tensor], int, np.ndarray]] = {}
+_skips_lock = threading.Lock()
+
+
+def skip_of(bits: Tensor) -> np.ndarray:
+    """The skip grid of occupancy bits [X, Y, Z], kept until the tensor changes (torch's version counter) or dies."""
+    with _skips_lock:
+        found = _skips.get(id(bits))
+        if found is not None and found[0]() is bits and found[1] == bits._version:
+            return found[2]
+    version = bits._version
+    array = np.ascontiguousarray(bits.detach().numpy())
+    skip, one, two = (np.empty(array.shape, np.uint8) for _ in range(3))
+    skip_grid(array, skip, one, two)
+    with _skips_lock:
+        for key in [key for key, (alive, _, _) in _skips.items() if alive() is None]:
+            del _skips[key]
+        _skips[id(bits)] = (weakref.ref(bits), version, skip)
+    return skip
+
+
+def array32(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().numpy()
+
+
+def make_lattice(edges: Tensor, bits: Tensor, lower: Any, upper: Any, unbounded: bool, scale: float, termination: float) -> Lattice:
+    e = array32(edges)
+    box = np.array([*lower, *(b - a for a, b in zip(lower, upper, strict=True))], np.float32)
+    rate = 0.0
+    if not unbounded and e.shape[0] > 1:
+        step = float(e[-1]) / (e.shape[0] - 1)
+        if step > 0 and np.abs(e - np.arange(e.shape[0]) * step).max() < 0.25 * step:
+            rate = 1.0 / step
+    return Lattice(e, skip_of(bits), box, bool(unbounded), np.float32(rate), np.float32(scale), np.float32(termination))
+
+
+class _Workspaces:
+    """Stores of earlier steps, used again so that no step pays for fresh memory pages."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.free: list[tuple[Shape, int, Store, np.ndarray]] = []
+        self.wanted: dict[Shape, int] = {}
+
+    def take(self, shape: Shape, lanes: int) -> tuple[Store, np.ndarray]:
+        with self.lock:
+            capacity = self.wanted.get(shape, 256)
+            for index, (kind, size, store, dx) in enumerate(self.free):
+                if kind == shape and size >= capacity:
+                    del self.free[index]
+                    return store._replace(last=np.full(lanes, -1, np.int64), used=np.zeros(1, np.int64)), dx
+        f, e = np.float32, shape.encoded
+        store = Store(
+            np.empty(capacity * e * TILE, f), np.empty(capacity * 3 * TILE, f), np.empty(capacity * 3 * TILE, f),
+            np.empty(capacity * 5 * TILE, f), np.empty(capacity * TILE, np.int32), np.empty(capacity, np.int32),
+            np.empty(capacity, np.int64), np.full(lanes, -1, np.int64), np.zeros(1, np.int64),
+        )  # fmt: skip
+        return store, np.empty(capacity * e * TILE, f)
+
+    def give(self, shape: Shape, store: Store, dx: np.ndarray) -> None:
+        with self.lock:
+            self.free.append((shape, store.count.shape[0], store, dx))
+            del self.free[:-2]
+
+    def grow(self, shape: Shape, needed: int) -> None:
+        with self.lock:
+            self.wanted[shape] = max(self.wanted.get(shape, 0), needed + needed // 4 + 16)
+            self.free = [entry for entry in self.free if entry[0] != shape]
+
+
+_workspaces = _Workspaces()
+_never = np.zeros(1, np.int64)
+
+
+def _empty_store() -> Store:
+    f, i = np.zeros(0, np.float32), np.zeros(0, np.int64)
+    return Store(f, f, f, f, np.zeros(0, np.int32), np.zeros(0, np.int32), i, i, np.zeros(1, np.int64))
+
+
+def _forward(plan: Plan, lattice: Lattice, rays: RayBatch, rounds: Rounds, out: Outputs, store: Store, keep: bool, cancel: np.ndarray) -> None:
+    lanes = -(-rays.origins.shape[0] // rounds.lane)
+    launch(render_forward, plan.field, plan.shape, lattice, rays, rounds, out, store, keep, np.zeros(1, np.int64), cancel, most=lanes)
+    if cancel[0]:
+        raise Cancelled("rendering was cancelled")
+
+
+def _training_rounds(count: int) -> Rounds:
+    """Lanes by the batch alone; at most MOST_LANES, each of which keeps its own weight gradients."""
+    lane = max(TRAINING_LANE, -(-count // MOST_LANES))
+    return Rounds(lane=lane, active=min(lane, 256), each=4, faint=np.float32(0.0))
+
+
+class _Kept:
+    """What the backward pass needs; gives its memory back when autograd lets go of it."""
+
+    def __init__(self, plan: Plan, rays: RayBatch, rounds: Rounds, store: Store, dx: np.ndarray) -> None:
+        self.plan, self.rays, self.rounds, self.store, self.dx = plan, rays, rounds, store, dx
+
+    def __del__(self) -> None:
+        _workspaces.give(self.plan.shape, self.store, self.dx)
+
+
+class _Render(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, plan: Plan, lattice: Lattice, rays: RayBatch, cancel: np.ndarray, in_place: bool, *parameters: Tensor) -> Any:
+        count = rays.origins.shape[0]
+        rounds = _training_rounds(count)
+        lanes = -(-count // rounds.lane)
+        rgb, depth, opacity = torch.empty(count, 3), torch.empty(count), torch.empty(count)
+        cost = torch.empty(count, dtype=torch.int64)
+        out = Outputs(rgb.numpy(), depth.numpy(), opacity.numpy(), cost.numpy())
+        while True:
+            store, dx = _workspaces.take(plan.shape, lanes)
+            _forward(plan, lattice, rays, rounds, out, store, True, cancel)
+            used = int(store.used[0])
+            if used <= store.count.shape[0]:
+                break
+            # Threads stop at the first full lane, so `used` is a lower bound: estimate from the share of rays done, and run again.
+            _workspaces.grow(plan.shape, 2 * used)
+        ctx.kept = _Kept(plan, rays, rounds, store, dx)
+        ctx.in_place = in_place
+        ctx.save_for_backward(*parameters)
+        ctx.mark_non_differentiable(cost)
+        ctx.set_materialize_grads(False)
+        return rgb, depth, opacity, cost
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        kept: _Kept = ctx.kept
+        parameters = ctx.saved_tensors  # raises if a parameter was changed in place since
+        plan, store = kept.plan, kept.store
+        count, lanes = kept.rays.origins.shape[0], store.last.shape[0]
+        rgb, depth, opacity = gradients[:3]
+        incoming = Incoming(
+            np.zeros((count, 3), np.float32) if rgb is None else array32(rgb),
+            np.zeros(count, np.float32) if depth is None else array32(depth),
+            np.zeros(count, np.float32) if opacity is None else array32(opacity),
+        )
+        weight_grads = np.zeros((lanes, plan.packed), np.float32)
+        counter = np.zeros(1, np.int64)
+        launch(
+            render_backward, plan.field, plan.shape, kept.rays, kept.rounds, store, incoming, kept.dx, weight_grads, counter, most=lanes
+        )
+        tables, returned = table_gradients(parameters[: len(plan.tables)], ctx.needs_input_grad[5:], ctx.in_place)
+        if tables is not None:
+            launch(
+                scatter_all, plan.field, plan.shape, store, kept.dx, tables, plan.parts, np.zeros(1, np.int64), most=plan.parts
+            )
+        return (None, None, None, None, None, *returned, *unpack(plan, weight_grads.sum(0)))
+
+
+def table_gradients(
+    parameters: tuple[Tensor, ...], needed: tuple[bool, ...], in_place: bool
+) -> tuple[tuple[np.ndarray, ...] | None, list[Tensor | None]]:
+    """Flat arrays to add table gradients to, and what backward returns for the tables.
+
+    In place, a leaf's own ``.grad`` is added to, and nothing returned: a fresh zeroed
+    gradient the size of the table would cost more than computing it.
+    """
+    if not any(needed[: len(parameters)]):
+        return None, [None] * len(parameters)
+    arrays, returned = [], []
+    for parameter in parameters:
+        if in_place and parameter.is_leaf and parameter.requires_grad:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad.is_contiguous() and parameter.grad.dtype == torch.float32:
+                arrays.append(flat(parameter.grad))
+                returned.append(None)
+                continue
+        fresh = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
+        arrays.append(flat(fresh))
+        returned.append(fresh)
+    return tuple(arrays), returned
+
+
+def render_rays(
+    lowered: Lowered,
+    bits: Tensor,  # [X, Y, Z] bool
+    origins: Tensor,  # [R, 3]
+    directions: Tensor,  # [R, 3] unit length
+    near: Tensor,  # [R]
+    far: Tensor,  # [R]
+    jitter: Tensor,  # [R]
+    edges: Tensor,  # [K + 1]
+    scale: float,
+    termination: float = 1e-4,
+    cancel: CancelFlag | None = None,
+) -> RenderedRays:
+    """March, evaluate and composite in one compiled call; see :func:`reference.render_rays`.
+
+    Raises:
+        Cancelled: ``cancel`` was set meanwhile.
+    """
+    from ..dispatch import gradients_are_in_place
+
+    if origins.dtype != torch.float32 or origins.requires_grad or directions.requires_grad or supports(lowered) is not None:
+        return reference.render_rays(lowered, bits, origins, directions, near, far, jitter, edges, scale, termination)
+    plan = make_plan(lowered)
+    lattice = make_lattice(edges, bits, lowered.lower, lowered.upper, lowered.unbounded, scale, termination)
+    rays = RayBatch(array32(origins), array32(directions), array32(near), array32(far), array32(jitter))
+    flag = _never if cancel is None else cancel.array
+    parameters = (*plan.tables, *plan.networks)
+    if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
+        return RenderedRays(*_Render.apply(plan, lattice, rays, flag, gradients_are_in_place(), *parameters))
+    count = rays.origins.shape[0]
+    rgb, depth, opacity = torch.empty(count, 3), torch.empty(count), torch.empty(count)
+    cost = torch.empty(count, dtype=torch.int64)
+    out = Outputs(rgb.numpy(), depth.numpy(), opacity.numpy(), cost.numpy())
+    _forward(plan, lattice, rays, INFERENCE, out, _empty_store(), False, flag)
+    return RenderedRays(rgb, depth, opacity, cost)
