@@ -265,10 +265,12 @@ def adam_(
     betas: tuple[float, float] = (0.9, 0.99),
     eps: float = 1e-15,
     sparse: bool = False,
+    clear: bool = False,
 ) -> None:
     """One Adam step (Kingma & Ba), in place on ``param``, ``m``, ``v``; ``step`` counts from 1.
 
     ``sparse`` leaves rows (first dimension) whose whole gradient is zero untouched, moments included.
+    ``clear`` leaves ``grad`` zero, for the next step to add to.
     """
     rate, inverse = lr / (1.0 - betas[0] ** step), 1.0 / (1.0 - betas[1] ** step)
     if sparse:
@@ -278,7 +280,9 @@ def adam_(
         v_rows = betas[1] * v_rows + (1.0 - betas[1]) * g * g
         m[rows], v[rows] = m_rows, v_rows
         param[rows] = param[rows] - rate * m_rows / ((v_rows * inverse).sqrt() + eps)
-        return
-    m.mul_(betas[0]).add_(grad, alpha=1.0 - betas[0])
-    v.mul_(betas[1]).addcmul_(grad, grad, value=1.0 - betas[1])
-    param.addcdiv_(m, (v * inverse).sqrt_().add_(eps), value=-rate)
+    else:
+        m.mul_(betas[0]).add_(grad, alpha=1.0 - betas[0])
+        v.mul_(betas[1]).addcmul_(grad, grad, value=1.0 - betas[1])
+        param.addcdiv_(m, (v * inverse).sqrt_().add_(eps), value=-rate)
+    if clear:
+        grad.zero_()

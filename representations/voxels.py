@@ -158,6 +158,9 @@ class VoxelField(Field):
         Gradients come as sparse tensors: a step touches only the rows it looked at.
         """
         options = self.options
+        for parameter in (self.density_data, self.sh_data):
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)  # a dense gradient takes in sparse ones in place; none would turn sparse itself
         if not (options.tv_density or options.tv_sh or options.sparsity) or not self.rows:
             return None
         here, neighbours = self._penalised(step)
