@@ -105,6 +105,12 @@ class Camera:
         sx, sy = width / self.width, height / self.height
         return replace(self, width=width, height=height, fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy)
 
+    def fitted(self, width: int, height: int) -> Camera:
+        """The same view in a picture of another shape: scaled by the height, cut or widened evenly left and right."""
+        s = height / self.height
+        cx = self.cx * s + 0.5 * (width - self.width * s)
+        return replace(self, width=width, height=height, fx=self.fx * s, fy=self.fy * s, cx=cx, cy=self.cy * s)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; :meth:`from_dict` restores every number exactly."""
         data: dict[str, Any] = {key: getattr(self, key) for key in ("width", "height", "fx", "fy", "cx", "cy")}
