@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .datasets import Scene as Scene
-    from .datasets import load_scene as load_scene
+    from .datasets.scene import Scene as Scene
+    from .datasets.scene import load_scene as load_scene
     from .datasets import make_scene as make_scene
     from .errors import UserError as UserError
     from .render.camera import Camera as Camera
@@ -38,7 +38,7 @@ _HOME = {
     "Rays": ".render.types",
     "RenderSettings": ".render.types",
     "Rendering": ".render.types",
-    "Scene": ".datasets",
+    "Scene": ".datasets.scene",
     "Space": ".representations.space",
     "TrainOptions": ".training",
     "UserError": ".errors",
@@ -46,7 +46,7 @@ _HOME = {
     "evaluate": ".training",
     "families": ".representations.registry",
     "load_field": ".representations.field_file",
-    "load_scene": ".datasets",
+    "load_scene": ".datasets.scene",
     "make_scene": ".datasets",
     "render_image": ".render.renderer",
     "render_rays": ".render.renderer",

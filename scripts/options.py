@@ -1,0 +1,174 @@
+"""Flags and checks that several verbs share. No heavy import at the top: help must come at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import UseAppendAction, arg
+
+from .. import progress
+from ..errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from ..datasets.scene import Scene
+
+
+def value(metavar: str, default: str = "") -> Any:
+    """How help shows a flag that takes a value; ``default`` says what None stands for."""
+    return arg(metavar=metavar, help_behavior_hint=f"(default: {default})" if default else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Talk:
+    """How much a verb says."""
+
+    quiet: Annotated[bool, arg(aliases=["-q"])] = False
+    """Say nothing but warnings and errors."""
+    verbose: Annotated[bool, arg(aliases=["-v"])] = False
+    """Say more."""
+
+    def talk(self, *, messages_to_stderr: bool = False) -> None:
+        level = progress.QUIET if self.quiet else progress.VERBOSE if self.verbose else progress.NORMAL
+        progress.configure(level, messages_to_stderr=messages_to_stderr)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Where a verb computes."""
+
+    device: Annotated[str, arg(metavar="D")] = "auto"
+    """auto, cpu, cuda, cuda:1, …; auto takes a GPU where PyTorch sees one."""
+    kernels: Annotated[str, arg(metavar="K")] = "auto"
+    """auto, reference or cpu: which implementation of the operations to use; `fieldmorph info` says what auto means here."""
+
+    def choose_kernels(self) -> None:
+        from ..kernels import set_kernels
+
+        set_kernels(self.kernels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyOptions:
+    """Options of the representation, as text."""
+
+    set_: Annotated[tuple[str, ...], arg(name="set", metavar="KEY=VALUE"), UseAppendAction] = ()
+    """An option of the field's family, for example levels=8; `fieldmorph info --family NAME` lists them."""
+
+
+def parse_settings(pairs: Sequence[str], options_type: Any) -> dict[str, str]:
+    """``--set key=value`` texts by key; the family converts the values.
+
+    Raises:
+        UserError: a pair without "=", a key given twice, or a key that the family does not know.
+    """
+    known = [field.name for field in dataclasses.fields(options_type)]
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or not key:
+            raise UserError(f"--set {pair}: write KEY=VALUE, for example --set {known[0]}=…")
+        if key not in known:
+            raise UserError(f"--set {pair}: there is no option {key!r}; {did_you_mean(key, known)}")
+        if key in settings:
+            raise UserError(f"--set {key}=… is given twice")
+        settings[key] = value.strip()
+    return settings
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``WxH`` to (width, height).
+
+    Raises:
+        UserError: not two whole numbers from 1 to 16384.
+    """
+    match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip())
+    width, height = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not (1 <= width <= 16384 and 1 <= height <= 16384):
+        raise UserError(f"--size {text}: write WIDTHxHEIGHT in pixels, each 1 to 16384, for example 800x600")
+    return width, height
+
+
+def claim_folder(out: Path, *, overwrite: bool = False, resume: bool | None = None) -> None:
+    """Make sure that ``out`` is a folder that may be written to; nothing in it is touched yet.
+
+    ``resume`` is None for a verb that cannot continue what it finds.
+
+    Raises:
+        UserError: it is a file, holds anything and neither flag is given, or cannot be written.
+    """
+    try:
+        if out.exists() and not out.is_dir():
+            raise UserError(f"--out {out} is a file; name a folder")
+        if not overwrite and not resume and out.is_dir() and any(out.iterdir()):
+            other = "replace what is in it with --overwrite" + ("" if resume is None else " or continue it with --resume")
+            raise UserError(f"--out {out} is not empty; name another folder, or {other}")
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written ({error.strerror or error}); name a folder of yours") from error
+
+
+def clear_folder(out: Path, ours: Iterable[str]) -> None:
+    """Remove what earlier runs of the verb left in ``out``: the names (patterns) it writes, and nothing else,
+    so that a mistyped --out with --overwrite costs nobody his files.
+
+    Raises:
+        UserError: something cannot be removed.
+    """
+    try:
+        for pattern in ours:
+            for path in out.glob(pattern):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+    except OSError as error:
+        raise UserError(f"{error.filename or out} cannot be removed ({error.strerror or error}); name another --out") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        UserError: the folder does not exist or cannot be written, or the disk is full.
+    """
+    from ..representations.container import atomic_file
+
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+def open_scene(path: Path) -> Scene:
+    """Read a scene and pass on what its reader warns about.
+
+    Raises:
+        UserError: there is none, or it is broken.
+    """
+    from ..datasets.scene import load_scene
+
+    scene = load_scene(path)
+    for warning in scene.warnings:
+        progress.warn(warning)
+    return scene
+
+
+def describe_scene(scene: Scene) -> str:
+    """``100 train, 25 test images, 400x400, with alpha``."""
+    first = scene.cameras[0]
+    same = all((c.width, c.height) == (first.width, first.height) for c in scene.cameras)
+    parts = [
+        ", ".join(f"{len(indices)} {name}" for name, indices in scene.split.items() if indices) + " images",
+        f"{first.width}x{first.height}" if same else "of several sizes",
+        "with alpha" if scene.has_alpha else "opaque",
+    ]
+    return ", ".join([*parts, "unbounded"] if scene.space.unbounded else parts)

@@ -1,0 +1,164 @@
+"""``fieldmorph train``: posed images to a field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional
+
+from .. import progress
+from ..errors import UserError
+from .options import Compute, FamilyOptions, Talk, claim_folder, clear_folder, describe_scene, open_scene, parse_settings, value
+
+if TYPE_CHECKING:
+    from ..datasets.scene import Scene
+    from ..training import StepStats, Trainer, TrainOptions
+
+RUN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints", "tensorboard", "views", "*.field", "evaluation.json")
+"""What a run folder holds, and --overwrite removes."""
+
+FIXED = ("field", "seed", "background", "rate", "samples", "family_options")
+"""What a run keeps from its start to its end; the rest may change when it is resumed."""
+
+STATES = 4
+"""Numbers kept per parameter: itself, its gradient, Adam's two moments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Compute, FamilyOptions, Talk):
+    """Train a field on a folder of posed images.
+
+    The run folder receives the field (field.field), checkpoints, config.yaml, metrics.jsonl,
+    TensorBoard events and now and then a picture of a held-out view. Ctrl-C saves and stops.
+    """
+
+    data: Annotated[Positional[Path | None], value("DATA")] = None
+    """Folder of a dataset, or its transforms.json. May be left out with --resume."""
+    out: Annotated[Path, value("RUN", "none, must be given")]
+    """Run folder to write to."""
+    field: Annotated[str | None, value("NAME", "hashgrid")] = None
+    """Family of representation: hashgrid, mlp, vm, cp, voxels, hybrid."""
+    steps: Annotated[int | None, value("N")] = None
+    """Budget in optimisation steps, over the whole run. The same seed then gives the same field bit for bit on a CPU."""
+    seconds: Annotated[float | None, value("S", "300 without --steps")] = None
+    """Budget in seconds of training, over the whole run; saving and evaluating do not count."""
+    resume: bool = False
+    """Continue the run in --out from its newest checkpoint, with its own settings."""
+    overwrite: bool = False
+    """Replace the run that --out holds."""
+    seed: Annotated[int | None, value("K", "0")] = None
+    """Seed of all that is random."""
+    background: Annotated[Literal["auto", "white", "black", "random", "learned"] | None, value("COLOUR", "auto")] = None
+    """What shows behind the scene while training: white, black, random, learned; auto is random behind images with alpha."""
+    rate: Annotated[float | None, value("R", "the family's own")] = None
+    """Base learning rate."""
+    samples: Annotated[int | None, value("N", "the family's own")] = None
+    """Field evaluations per step, to which the batch of rays adapts; fewer need less memory."""
+    checkpoint_seconds: Annotated[float | None, value("S", "60")] = None
+    """Save a checkpoint whenever so many seconds of training have passed."""
+    checkpoint_steps: Annotated[int | None, value("N")] = None
+    """Save a checkpoint every so many steps, too."""
+    view_seconds: Annotated[float | None, value("S", "30")] = None
+    """Render a held-out view so often; 0 never does."""
+
+    def run(self) -> int:
+        self.talk()
+        if self.steps is not None and self.seconds is not None:
+            raise UserError("give the budget as --steps or as --seconds, not both")
+        claim_folder(self.out, overwrite=self.overwrite, resume=self.resume)
+        self.choose_kernels()
+        options, data = self._options()
+        scene = open_scene(data)
+        progress.say(f"{data}: {describe_scene(scene)}")
+        if self.overwrite:
+            clear_folder(self.out, RUN_FILES)
+        return run_training(scene, options, self.out, resume=self.resume)
+
+    def _options(self) -> tuple[TrainOptions, Path]:
+        """What to train with, and on what: the flags, over the run's own config where it is resumed."""
+        from ..representations.registry import get_family
+        from ..training import TrainOptions, read_config
+
+        given: dict[str, Any] = {name: getattr(self, name) for name in TrainOptions.__dataclass_fields__ if getattr(self, name, None) is not None}
+        started = self.resume and (self.out / "config.yaml").exists()
+        before, data = None, self.data
+        if started:
+            recorded, before = read_config(self.out)
+            data = data or recorded
+        if data is None:
+            raise UserError("name the DATA to train on: a folder of posed images, or a transforms.json")
+        family = get_family(given.get("field") or (before.field if before else TrainOptions.field))
+        settings = parse_settings(self.set_, family.options)
+        if settings or not before:
+            given["family_options"] = settings
+        if self.device == "auto" and before:
+            given["device"] = before.device
+        try:
+            if not before:
+                return TrainOptions(**given), data
+            changed = [name for name in FIXED if name in given and given[name] != getattr(before, name)]
+            if changed:
+                flag = {"family_options": "set"}.get(changed[0], changed[0])
+                raise UserError(
+                    f"--{flag} differs from what {self.out} was started with ({getattr(before, changed[0])}); leave it out, or start a new run"
+                )
+            if "steps" in given or "seconds" in given:
+                given = {"steps": None, "seconds": None, **given}
+            return replace(before, **given), data
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+
+def memory_parts(scene: Scene, options: TrainOptions) -> dict[str, float]:
+    """Bytes a run will ask for: the pixels, the field with its optimizer, one batch.
+
+    The batch counts the activations that backpropagation keeps, estimated from the widths
+    of the field's dense layers; fused kernels need less.
+    """
+    import torch
+
+    from ..representations.options import options_from
+    from ..representations.registry import get_family
+    from ..training.recipes import recipe_for
+
+    family = get_family(options.field)
+    with torch.device("meta"):
+        field = family.field(options_from(family.options, options.family_options), scene.space)
+    shapes = [tuple(p.shape) for p in field.parameters()]
+    widths = sum(shape[0] for shape in shapes if len(shape) == 2 and max(shape) <= 1024)
+    numbers = sum(p.numel() for p in field.parameters())
+    samples = recipe_for(options.field).with_overrides(options.rate, options.samples).samples
+    return {
+        "images": float(scene.split_bytes("train")),
+        "field": float(numbers * 4 * STATES + sum(b.numel() * b.element_size() for b in field.buffers())),
+        "batch": float(samples * (2048 + 12 * widths)),
+    }
+
+
+def run_training(scene: Scene, options: TrainOptions, out: Path, *, resume: bool = False, title: str | None = None) -> int:
+    """Train with a progress bar; says the memory budget before, and what was written after. 130 where Ctrl-C ended it."""
+    from ..training import train
+    from ..training.metrics import mse_to_psnr
+
+    parts = memory_parts(scene, options)
+    progress.say(f"memory: {progress.memory_budget(parts)}")
+    available = progress.available_memory()
+    if available is not None and sum(parts.values()) > available:
+        progress.warn(f"this run may need more memory than is free ({progress.memory_budget(parts)}); fewer --samples or smaller images help")
+    smooth: dict[str, float] = {}
+
+    def follow(trainer: Trainer, stats: StepStats) -> None:
+        for name, number in (("loss", stats.loss), ("mse", stats.mse)):
+            smooth[name] = number if name not in smooth else 0.95 * smooth[name] + 0.05 * number
+        bar.update(stats.progress, count=stats.step, loss=smooth["loss"], psnr=round(mse_to_psnr(smooth["mse"]), 2))
+
+    with progress.Bar(title or f"train {options.field}", 1.0, "steps") as bar:
+        result = train(scene, options, out, resume=resume, callbacks=[follow])
+    size = progress.format_bytes(result.path.stat().st_size)
+    progress.say(f"wrote {result.path} ({size}) after {result.step} steps and {progress.format_seconds(result.seconds)} of training")
+    if not result.finished:
+        progress.say(f"interrupted; continue with: fieldmorph train --resume --out {out}")
+        return 130
+    return 0
