@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -40,6 +41,56 @@ def composite_rays(
     are evaluated differentiably; without, samples are evaluated front to back in rounds, and rays that are opaque
     drop out.
     """
+    march = _marcher(field, ops, rays, near, far, jitter, edges)
+    if not torch.is_grad_enabled():
+        parts = [
+            _rounds(field, rays[part], march(part), termination, color=True, normal=field.density if normals else None)
+            for part in _parts(len(rays))
+        ]
+        return concatenate(parts) if parts else _nothing(rays, normals)
+
+    samples = march(slice(None))
+    counts = _rounds(field, rays, samples, termination).cost
+    assert counts is not None
+    samples = _prefix(samples, counts)
+    directions = rays.directions[samples.rays]
+    positions = rays.origins[samples.rays] + samples.t[:, None] * directions
+    geometry = field.geometry(positions)
+    density = geometry.gate * truncated_exp(geometry.log_density)
+    rgb = field.color(geometry.features, directions)
+    out = ops.composite(density, rgb, samples.t, samples.delta * field.space.scale, samples.offsets, termination)
+    normal = None
+    if normals:
+        normal = torch.zeros_like(rays.origins)
+        heavy = (out.weights.detach() > NORMAL_WEIGHT).nonzero()[:, 0]
+        weighted = out.weights[heavy, None] * density_normals(field, positions[heavy], field.density)
+        normal = normal.index_add(0, samples.rays[heavy], weighted)
+    return Rendering(out.rgb, out.depth, out.opacity, normal, counts)
+
+
+@torch.no_grad()
+def composite_normals(
+    field: Field,
+    ops: ModuleType | Any,
+    density: Callable[[Tensor], Tensor],
+    rays: Rays,
+    near: Tensor,  # [N]
+    far: Tensor,  # [N]
+    jitter: Tensor,  # [N]
+    edges: Tensor,  # [K + 1]
+    termination: float,
+) -> Tensor:
+    """The rays' weighted normals [N, 3] alone, from a faster ``density`` (positions [M, 3] -> [M]) than the field's own."""
+    march = _marcher(field, ops, rays, near, far, jitter, edges)
+    parts = [_rounds(field, rays[part], march(part), termination, density=density, normal=density) for part in _parts(len(rays))]
+    normals = concatenate(parts).normals if parts else torch.zeros_like(rays.origins)
+    assert normals is not None
+    return normals
+
+
+def _marcher(
+    field: Field, ops: ModuleType | Any, rays: Rays, near: Tensor, far: Tensor, jitter: Tensor, edges: Tensor
+) -> Callable[[slice], Samples]:
     space, bits = field.space, field.occupancy.bits
 
     def march(part: slice) -> Samples:
@@ -50,32 +101,11 @@ def composite_rays(
             )
         )
 
-    if not torch.is_grad_enabled():
-        parts = []
-        for begin in range(0, len(rays), MARCH_RAYS):
-            part = slice(begin, begin + MARCH_RAYS)
-            parts.append(_rounds(field, rays[part], march(part), termination, color=True, normals=normals))
-        return concatenate(parts) if parts else _nothing(rays, normals)
+    return march
 
-    samples = march(slice(None))
-    with torch.no_grad():
-        counts = _rounds(field, rays, samples, termination, color=False).cost
-    assert counts is not None
-    samples = _prefix(samples, counts)
-    scale = space.scale
-    directions = rays.directions[samples.rays]
-    positions = rays.origins[samples.rays] + samples.t[:, None] * directions
-    geometry = field.geometry(positions)
-    density = geometry.gate * truncated_exp(geometry.log_density)
-    rgb = field.color(geometry.features, directions)
-    out = ops.composite(density, rgb, samples.t, samples.delta * scale, samples.offsets, termination)
-    normal = None
-    if normals:
-        normal = torch.zeros_like(rays.origins)
-        heavy = (out.weights.detach() > NORMAL_WEIGHT).nonzero()[:, 0]
-        weighted = out.weights[heavy, None] * density_normals(field, positions[heavy])
-        normal = normal.index_add(0, samples.rays[heavy], weighted)
-    return Rendering(out.rgb, out.depth, out.opacity, normal, counts)
+
+def _parts(count: int) -> list[slice]:
+    return [slice(begin, begin + MARCH_RAYS) for begin in range(0, count, MARCH_RAYS)]
 
 
 def concatenate(parts: list[Rendering]) -> Rendering:
@@ -107,14 +137,24 @@ def _prefix(samples: Samples, counts: Tensor) -> Samples:
 
 
 @torch.no_grad()
-def _rounds(field: Field, rays: Rays, samples: Samples, termination: float, *, color: bool, normals: bool = False) -> Rendering:
+def _rounds(
+    field: Field,
+    rays: Rays,
+    samples: Samples,
+    termination: float,
+    *,
+    color: bool = False,
+    density: Callable[[Tensor], Tensor] | None = None,
+    normal: Callable[[Tensor], Tensor] | None = None,
+) -> Rendering:
     """Evaluate packed samples front to back, some per ray and round, until every ray is opaque or used up.
 
-    ``cost`` counts a ray's samples in front of its termination. Without ``color`` only that is of use.
+    ``cost`` counts a ray's samples in front of its termination.  Colours are summed with ``color`` (which rules out
+    ``density``, a substitute for the field's own), normals where ``normal`` gives the density they come from.
     """
     scale, device = field.space.scale, rays.origins.device
     count = len(rays)
-    rgb, normal = torch.zeros_like(rays.origins), torch.zeros_like(rays.origins)
+    rgb, facing = torch.zeros_like(rays.origins), torch.zeros_like(rays.origins)
     depth, opacity = torch.zeros_like(rays.origins[:, 0]), torch.zeros_like(rays.origins[:, 0])
     through = torch.ones(count, dtype=torch.float64, device=device)
     cost = torch.zeros(count, dtype=torch.int64, device=device)
@@ -132,28 +172,32 @@ def _rounds(field: Field, rays: Rays, samples: Samples, termination: float, *, c
             t = samples.t[index]
             directions = rays.directions[ray]
             positions = rays.origins[ray] + t[:, None] * directions
-            geometry = field.geometry(positions)
-            density = geometry.gate * truncated_exp(geometry.log_density)
+            if density is not None and not color:
+                sigma = density(positions)
+            else:
+                geometry = field.geometry(positions)
+                sigma = geometry.gate * truncated_exp(geometry.log_density)
             taken = valid.sum(1)
             offsets = torch.zeros(len(part) + 1, dtype=torch.int64, device=device)
             offsets[1:] = taken.cumsum(0)
             delta = samples.delta[index] * scale
-            ahead, alpha = transmittance(density, delta, offsets)
+            ahead, alpha = transmittance(sigma, delta, offsets)
             ahead = ahead * through[ray]
             live = ahead >= termination
             cost.index_add_(0, ray, live.to(torch.int64))
-            optical = torch.zeros_like(through).index_add_(0, ray, density.double() * delta.double())
+            optical = torch.zeros_like(through).index_add_(0, ray, sigma.double() * delta.double())
             through[part] *= torch.exp(-optical[part])
             cursor[part] += taken
-            if not color:
+            if not color and normal is None:
                 continue
             weight = torch.where(live, (ahead * alpha).to(t.dtype), torch.zeros_like(t))
             opacity.index_add_(0, ray, weight)
             depth.index_add_(0, ray, weight * t)
-            seen = (weight > COLOR_WEIGHT).nonzero()[:, 0]
-            rgb.index_add_(0, ray[seen], weight[seen, None] * field.color(geometry.features[seen], directions[seen]).to(rgb.dtype))
-            if normals:
+            if color:
+                seen = (weight > COLOR_WEIGHT).nonzero()[:, 0]
+                rgb.index_add_(0, ray[seen], weight[seen, None] * field.color(geometry.features[seen], directions[seen]).to(rgb.dtype))
+            if normal is not None:
                 heavy = (weight > NORMAL_WEIGHT).nonzero()[:, 0]
-                normal.index_add_(0, ray[heavy], weight[heavy, None] * density_normals(field, positions[heavy]))
+                facing.index_add_(0, ray[heavy], weight[heavy, None] * density_normals(field, positions[heavy], normal))
         active = active[(cursor[active] < end[active]) & (through[active] >= termination)]
-    return Rendering(rgb, depth, opacity, normal if normals else None, cost)
+    return Rendering(rgb, depth, opacity, None if normal is None else facing, cost)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..kernels.lowered import Lowered
 from ..representations.field import Field
 from .camera import Camera
 from .lattice import lattice_edges, ray_range
-from .marching import composite_rays, concatenate
+from .marching import composite_normals, composite_rays, concatenate
 from .types import Rays, Rendering, RenderSettings
 
 __all__ = ["Cancelled", "background_color", "render_image", "render_path", "render_rays"]
@@ -29,7 +29,10 @@ CHUNK = 1 << 16
 """Rays of an image rendered in one call."""
 SHORT_CHUNK = 1 << 13
 """The same where somebody watches progress or may cancel."""
+SLOW_CHUNK = 1 << 10
+"""The same where somebody may cancel and no fused kernel serves the field."""
 EPSILON = 1e-6
+"""Opacity below which a ray has seen nothing worth a depth or a normal."""
 
 
 class Cancelled(Exception):
@@ -68,13 +71,16 @@ def render_rays(
             jitter = torch.full((len(rays),), 0.5, device=device)
     jitter = jitter.to(device, torch.float32)
 
-    ops, lowered = _fused(field, device, settings)
+    ops, lowered, _ = _choice(field, device, settings)
     if lowered is not None:
         rgb, depth, opacity, cost = ops.render_rays(
             *(lowered, field.occupancy.bits, rays.origins, rays.directions, near, far, jitter, edges),
             *(space.scale, settings.termination),
         )
         found = Rendering(rgb, depth, opacity, None, cost)
+        if settings.normals:
+            density = partial(ops.evaluate_density, lowered)
+            found.normals = composite_normals(field, ops, density, rays, near, far, jitter, edges, settings.termination)
     else:
         found = composite_rays(field, ops, rays, near, far, jitter, edges, settings.termination, settings.normals)
 
@@ -134,6 +140,8 @@ def render_image(
     rays = camera.rays()
     rays = Rays(rays.origins[order].to(device), rays.directions[order].to(device))
     chunk = CHUNK if progress is None and cancel is None else SHORT_CHUNK
+    if cancel is not None and _choice(field, device, settings)[1] is None:
+        chunk = SLOW_CHUNK
     parts = []
     for begin in range(0, len(rays), chunk):
         if cancel is not None and cancel():
@@ -166,19 +174,14 @@ def tile_order(width: int, height: int, tile: int) -> tuple[Tensor, Tensor]:
     return order, torch.argsort(order)
 
 
-def _fused(field: Field, device: torch.device, settings: RenderSettings) -> tuple[ModuleType | Any, Lowered | None]:
-    ops, lowered, _ = _choice(field, device, settings)
-    return ops, lowered
-
-
 def _choice(field: Field, device: torch.device, settings: RenderSettings) -> tuple[ModuleType | Any, Lowered | None, str]:
     """The operations to use, the lowered field if they can render it in one call, and a sentence."""
     ops = kernels.ops(device)
     if ops is reference:
         # Its render_rays is a definition for parity tests; the rounds here do the same with less memory and work.
         return ops, None, "reference: the reference kernels are in use"
-    if settings.normals:
-        return ops, None, "reference: normals need every sample's weight"
+    if settings.normals and torch.is_grad_enabled():
+        return ops, None, "reference: differentiable normals need every sample's weight"
     lowered = field.lower()
     if lowered is None:
         return ops, None, f"reference: {field.family} has no fused form"
