@@ -42,7 +42,7 @@ class Evaluation:
 
 def ground_truth(scene: Scene, index: int, background: float | None) -> Tensor:
     """Photograph [H, W, 3] in [0, 1], over a grey level where it carries alpha."""
-    pixels = torch.from_numpy(scene.images.load(index)).float() / 255.0
+    pixels = torch.tensor(scene.images.load(index)).float() / 255.0
     if pixels.shape[-1] == 4:
         if background is None:
             raise ValueError("an image with alpha needs a background")

@@ -59,15 +59,9 @@ class FieldAdam:
                     continue
                 self.step_count[name] += 1
                 kernels.ops(parameter.device).adam_(
-                    parameter,
-                    parameter.grad,
-                    self.first[name],
-                    self.second[name],
-                    self.step_count[name],
-                    self.rate * relative * factor,
-                    BETAS,
-                    EPS,
-                    sparse,
+                    *(parameter, parameter.grad, self.first[name], self.second[name], self.step_count[name]),
+                    *(self.rate * relative * factor, BETAS, EPS, sparse),
+                    clear=True,
                 )
 
     def state(self) -> dict[str, Tensor]:

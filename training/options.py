@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from typing import Any, Literal
 
 BackgroundMode = Literal["auto", "white", "black", "random", "learned"]
@@ -32,7 +33,7 @@ class TrainOptions:
     """Save a checkpoint every so many steps, as well."""
     view_seconds: float = 30.0
     """Render a held-out view this often (0: never); its time does not count as training."""
-    family_options: dict[str, Any] = field(default_factory=dict)
+    family_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Options of the family that differ from its defaults."""
 
     def __post_init__(self) -> None:

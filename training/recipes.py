@@ -16,7 +16,7 @@ class Recipe:
     samples: int
     """Live field evaluations per step that the ray batch adapts to."""
     schedule: RateSchedule
-    steps_per_diagonal: int = 1024
+    steps_per_diagonal: int = 512
     """March resolution while training."""
     termination: float = 1e-3
     """Samples behind this transmittance get no gradient (kernels.md: 70 % of the backward work on lego)."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .. import kernels
 from ..errors import UserError
 from ..render.renderer import render_rays
 from ..render.types import RenderSettings
@@ -88,14 +89,15 @@ class Trainer:
 
         batch = self.batches.next(self.rays, self.generator)
         background = self.background(len(batch.rays), self.generator)
-        rendering = render_rays(self.field, batch.rays, self.settings, background=background, generator=self.generator)
+        with kernels.gradients_in_place():
+            rendering = render_rays(self.field, batch.rays, self.settings, background=background, generator=self.generator)
         error = rendering.rgb - batch.over(background)
         mse = error.square().mean()
         loss = mse
         prior = self.field.regularization(self.budget.step)
         if prior is not None:
             loss = loss + prior
-        value = float(loss)
+        value = float(loss.detach())
         if value != value or value == float("inf"):
             raise UserError(f"training diverged at step {self.budget.step} (the loss is {value}); start again with a smaller --rate")
         if loss.requires_grad:  # no ray of the batch met an occupied cell
@@ -107,7 +109,7 @@ class Trainer:
         assert rendering.cost is not None
         samples = int(rendering.cost.sum())
         stats = StepStats(
-            self.budget.step, self.budget.progress, value, float(mse), len(batch.rays), samples, self.recipe.rate * factor
+            self.budget.step, self.budget.progress, value, float(mse.detach()), len(batch.rays), samples, self.recipe.rate * factor
         )
         self._adapt(samples, len(batch.rays))
         return stats

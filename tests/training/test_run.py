@@ -1,0 +1,146 @@
+"""A run as a whole: it learns, resumes bit for bit, survives kill -9 and Ctrl-C, and refuses nonsense."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from fieldmorph.datasets.scene import Scene
+from fieldmorph.errors import UserError
+from fieldmorph.representations.field import Field
+from fieldmorph.training import TrainOptions, evaluate, load_run_or_field, read_config, train
+from fieldmorph.training.checkpoint import checkpoints
+from fieldmorph.training.trainer import StepStats, Trainer
+
+SMALL = TrainOptions(
+    field="hashgrid",
+    steps=60,
+    seed=3,
+    samples=2048,
+    view_seconds=0,
+    device="cpu",
+    family_options={"levels": 4, "features": 2, "log2_table": 10, "finest": 64, "hidden": 16, "occupancy": 32},
+)
+
+
+def same(a: Field, b: Field) -> None:
+    left, right = a.state_dict(), b.state_dict()
+    assert left.keys() == right.keys()
+    for key in left:
+        assert torch.equal(left[key], right[key]), key
+
+
+class StopAt:
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def __call__(self, trainer: Trainer, stats: StepStats) -> None:
+        if stats.step == self.step:
+            trainer.stop = True
+
+
+def test_training_learns_the_ball(ball_scene: Scene, tmp_path: Path) -> None:
+    result = train(ball_scene, replace(SMALL, steps=200), tmp_path / "run")
+    assert result.finished and result.step == 200
+    trained = evaluate(load_run_or_field(tmp_path / "run"), ball_scene)
+    assert trained.mean["psnr"] > 22.0
+    assert len(trained.images) == 2 and trained.protocol["background"] == "white"
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 200 and rows[-1]["psnr"] > rows[0]["psnr"]
+
+
+def test_stopped_and_resumed_equals_uninterrupted(ball_scene: Scene, tmp_path: Path) -> None:
+    whole = train(ball_scene, SMALL, tmp_path / "whole")
+    half = train(ball_scene, SMALL, tmp_path / "half", callbacks=[StopAt(30)])
+    assert not half.finished and half.step == 30
+    rest = train(ball_scene, SMALL, tmp_path / "half", resume=True)
+    assert rest.finished and rest.step == 60
+    same(whole.field, rest.field)
+    lines = (tmp_path / "half" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == sorted({json.loads(line)["step"] for line in lines})
+
+
+def test_killed_and_resumed_equals_uninterrupted(ball: Path, ball_scene: Scene, tmp_path: Path) -> None:
+    options = replace(SMALL, steps=400, checkpoint_steps=20)
+    whole = train(ball_scene, options, tmp_path / "whole")
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from fieldmorph.datasets.scene import load_scene; from fieldmorph.training import train, read_config\n"
+        "data, options = read_config(Path(sys.argv[1])); train(load_scene(data), options, Path(sys.argv[1]), resume=True)\n"
+    )
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text((tmp_path / "whole" / "config.yaml").read_text())
+    process = subprocess.Popen([sys.executable, "-c", program, str(run)])
+    deadline = time.monotonic() + 120
+    while not checkpoints(run) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert checkpoints(run), "the child wrote no checkpoint before it was killed"
+    rest = train(ball_scene, options, run, resume=True)
+    assert rest.step == 400
+    same(whole.field, rest.field)
+
+
+def test_interrupt_saves_and_says_unfinished(ball_scene: Scene, tmp_path: Path) -> None:
+    def interrupt(trainer: Trainer, stats: StepStats) -> None:
+        if stats.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    result = train(ball_scene, replace(SMALL, steps=1000), tmp_path / "run", callbacks=[interrupt])
+    assert not result.finished and 5 <= result.step <= 7
+    assert checkpoints(tmp_path / "run") and result.path.exists()
+
+
+def test_a_step_zero_run_saves_a_usable_field(ball_scene: Scene, tmp_path: Path) -> None:
+    result = train(ball_scene, replace(SMALL, steps=0), tmp_path / "run")
+    assert result.finished and result.step == 0
+    assert evaluate(load_run_or_field(result.path), ball_scene, limit=1).mean["psnr"] > 3.0
+
+
+def test_saved_field_scores_as_evaluated_again(ball_scene: Scene, tmp_path: Path) -> None:
+    result = train(ball_scene, SMALL, tmp_path / "run")
+    first = evaluate(load_run_or_field(result.path), ball_scene).mean["psnr"]
+    assert evaluate(load_run_or_field(tmp_path / "run"), ball_scene).mean["psnr"] == pytest.approx(first, abs=1e-4)
+
+
+def test_config_round_trip_and_mangled_config(ball_scene: Scene, tmp_path: Path) -> None:
+    train(ball_scene, replace(SMALL, steps=1), tmp_path / "run")
+    data, options = read_config(tmp_path / "run")
+    assert data == ball_scene.root and options == replace(SMALL, steps=1)
+    (tmp_path / "run" / "config.yaml").write_text("data: [1\n")
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        read_config(tmp_path / "run")
+    with pytest.raises(UserError, match="not a run folder"):
+        read_config(tmp_path)
+
+
+def test_an_existing_checkpoint_is_not_overwritten_silently(ball_scene: Scene, tmp_path: Path) -> None:
+    train(ball_scene, replace(SMALL, steps=1), tmp_path / "run")
+    with pytest.raises(UserError, match="--resume"):
+        train(ball_scene, replace(SMALL, steps=1), tmp_path / "run")
+
+
+def test_broken_checkpoint_falls_back_to_the_one_before(ball_scene: Scene, tmp_path: Path) -> None:
+    whole = train(ball_scene, SMALL, tmp_path / "whole")
+    train(ball_scene, replace(SMALL, checkpoint_steps=20), tmp_path / "run", callbacks=[StopAt(45)])
+    newest = checkpoints(tmp_path / "run")[-1] / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:100])
+    rest = train(ball_scene, SMALL, tmp_path / "run", resume=True)
+    same(whole.field, rest.field)
+
+
+def test_unknown_device_and_family_are_sentences(ball_scene: Scene, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--device"):
+        train(ball_scene, replace(SMALL, device="warp9"), tmp_path / "a")
+    with pytest.raises(UserError, match="hashgrit"):
+        train(ball_scene, replace(SMALL, field="hashgrit"), tmp_path / "b")
