@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .datasets import make_scene as make_scene
     from .datasets.scene import Scene as Scene
     from .datasets.scene import load_scene as load_scene
-    from .datasets import make_scene as make_scene
     from .errors import UserError as UserError
     from .render.camera import Camera as Camera
     from .render.renderer import render_image as render_image
@@ -54,7 +54,7 @@ _HOME = {
     "train": ".training",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604 - every entry is a string
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,13 +10,13 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Union
 
 from .. import __version__, progress
 from ..errors import UserError
 
 DEBUG = "FIELDMORPH_DEBUG"
-SHELLS = ("bash", "zsh", "tcsh")
+SHELLS = ("bash", "zsh")
 INTERRUPTED = 130
 DESCRIPTION = """Train radiance fields on any machine, convert them, shrink them and fly through them.
 
@@ -34,17 +34,13 @@ def commands() -> Any:
     from .render import Render
     from .train import Train
 
-    def verb(kind: type, name: str) -> Any:
-        return Annotated[kind, subcommand(name, description=(kind.__doc__ or "").split("\n\n")[0])]
+    def verbs(**kinds: type) -> Any:
+        named = [Annotated[kind, subcommand(name, description=(kind.__doc__ or "").split("\n\n")[0])] for name, kind in kinds.items()]
+        return Union[tuple(named)]  # noqa: UP007 - of a list that is made here
 
-    data = Annotated[
-        verb(DataMake, "make") | verb(DataInfo, "info"),
-        subcommand("data", description="Make a scene to train on, or look at one: data make, data info."),
-    ]
-    found = verb(Demo, "demo") | data
-    for kind, name in ((Train, "train"), (Eval, "eval"), (Render, "render"), (Info, "info")):
-        found = found | verb(kind, name)
-    return found
+    data = verbs(make=DataMake, info=DataInfo)
+    data = Annotated[data, subcommand("data", description="Make a scene to train on, or look at one: data make, data info.")]
+    return verbs(demo=Demo) | data | verbs(train=Train, eval=Eval, render=Render, info=Info)
 
 
 def parse(arguments: Sequence[str]) -> Any:

@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from .. import progress
 from .info import lines
-from .options import Talk, claim_folder, clear_folder, describe_scene, open_scene, value
+from .options import Talk, claim_folder, describe_scene, open_scene, start_folder, value
 
 SCENE_FILES = ("train", "val", "test", "transforms_*.json", "scene.json")
 """What a made scene consists of, and --overwrite removes."""
@@ -42,8 +42,7 @@ class DataMake(Talk):
     def run(self) -> int:
         self.talk()
         claim_folder(self.out, overwrite=self.overwrite)
-        if self.overwrite:
-            clear_folder(self.out, SCENE_FILES)
+        start_folder(self.out, SCENE_FILES if self.overwrite else ())
         write_scene(self.out, size=self.size, train=self.train, val=self.val, test=self.test, seed=self.seed)
         return 0
 

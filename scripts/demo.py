@@ -12,7 +12,7 @@ from .. import progress
 from ..errors import UserError
 from .data import SCENE_FILES, write_scene
 from .eval import report, run_evaluation
-from .options import Compute, Talk, claim_folder, clear_folder, describe_scene, open_scene, value, write_text
+from .options import Compute, Talk, claim_folder, describe_scene, open_scene, start_folder, value, write_text
 from .render import render_film
 from .train import RUN_FILES, run_training
 
@@ -68,11 +68,8 @@ class Demo(Compute, Talk):
         plan = QUICK if self.quick else FULL
         data, run = self.out / "scene", self.out / "run"
         clock = Clock()
-        if self.overwrite:
-            clear_folder(self.out, DEMO_FILES)
-            clear_folder(data, SCENE_FILES)
-            clear_folder(run, RUN_FILES)
-        data.mkdir(exist_ok=True)
+        for folder, ours in ((self.out, DEMO_FILES), (data, SCENE_FILES), (run, RUN_FILES)):
+            start_folder(folder, ours if self.overwrite else ())
         write_scene(data, size=plan.size, train=plan.train, val=1, test=plan.test, seed=self.seed)
         clock.lap("scene")
 

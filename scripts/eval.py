@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from .. import progress
 from ..errors import UserError
-from .options import Compute, Talk, claim_folder, open_scene, value, write_text
+from .options import Compute, Talk, claim_folder, open_scene, start_folder, value, write_text
 
 if TYPE_CHECKING:
     from ..datasets.scene import Scene
@@ -61,6 +61,8 @@ class Eval(Compute, Talk):
         scene = open_scene(data)
         compare_fingerprint(field, scene, data)
         progress.say(f"scoring {self.field} ({field.family}) on the {self.split} images of {data}")
+        if self.images is not None:
+            start_folder(self.images)
         result = run_evaluation(field, scene, self.split, limit=self.limit, images=self.images)
         if progress.verbosity() >= progress.VERBOSE:
             progress.table(("image", "psnr", "ssim", "seconds"), [(i.name, i.psnr, i.ssim, i.seconds) for i in result.images])

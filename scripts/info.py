@@ -65,7 +65,7 @@ def lines(facts: Any, indent: str = "") -> list[str]:
     """Nested facts as indented ``name: value`` lines."""
     out = []
     for name, fact in facts.items():
-        label = f"{indent}{str(name).replace('_', ' ')}:"
+        label = f"{indent}{name if indent else str(name).replace('_', ' ')}:"
         if isinstance(fact, dict) and fact:
             out += [label, *lines(fact, indent + "  ")]
         elif isinstance(fact, list | tuple) and fact and all(isinstance(item, str) for item in fact):
@@ -182,7 +182,7 @@ def field_docs(kind: type) -> dict[str, str]:
     assert isinstance(tree, ast.ClassDef)
     docs = {}
     for field, text in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-            if isinstance(text.value, ast.Constant) and isinstance(text.value.value, str):
-                docs[field.target.id] = " ".join(text.value.value.split())
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(doc))):
+                docs[name] = " ".join(doc.split())
     return docs

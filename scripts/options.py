@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import re
 import shutil
@@ -46,7 +47,7 @@ class Compute:
     device: Annotated[str, arg(metavar="D")] = "auto"
     """auto, cpu, cuda, cuda:1, …; auto takes a GPU where PyTorch sees one."""
     kernels: Annotated[str, arg(metavar="K")] = "auto"
-    """auto, reference or cpu: which implementation of the operations to use; `fieldmorph info` says what auto means here."""
+    """auto, reference or cpu: how the operations are computed; `fieldmorph info` says what auto means here."""
 
     def choose_kernels(self) -> None:
         from ..kernels import set_kernels
@@ -97,7 +98,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def claim_folder(out: Path, *, overwrite: bool = False, resume: bool | None = None) -> None:
-    """Make sure that ``out`` is a folder that may be written to; nothing in it is touched yet.
+    """Make sure that ``out`` is a folder that may be written to, before anything else is done; nothing is touched yet.
 
     ``resume`` is None for a verb that cannot continue what it finds.
 
@@ -110,30 +111,41 @@ def claim_folder(out: Path, *, overwrite: bool = False, resume: bool | None = No
         if not overwrite and not resume and out.is_dir() and any(out.iterdir()):
             other = "replace what is in it with --overwrite" + ("" if resume is None else " or continue it with --resume")
             raise UserError(f"--out {out} is not empty; name another folder, or {other}")
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        there = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{there} is a file")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"{there} does not allow it")
     except OSError as error:
-        raise UserError(f"--out {out} cannot be written ({error.strerror or error}); name a folder of yours") from error
+        raise _unwritable(out, error) from error
 
 
-def clear_folder(out: Path, ours: Iterable[str]) -> None:
-    """Remove what earlier runs of the verb left in ``out``: the names (patterns) it writes, and nothing else,
-    so that a mistyped --out with --overwrite costs nobody his files.
+def start_folder(out: Path, ours: Iterable[str] = ()) -> None:
+    """Make the folder, and remove what earlier runs of the verb left in it.
+
+    ``ours`` are the names (patterns) the verb writes, given with --overwrite. Nothing else is removed, so that a
+    mistyped --out costs nobody his files.
 
     Raises:
-        UserError: something cannot be removed.
+        UserError: it cannot be made or written, or something cannot be removed.
     """
     try:
+        out.mkdir(parents=True, exist_ok=True)
         for pattern in ours:
             for path in out.glob(pattern):
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:
                     path.unlink()
+        probe = out / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
     except OSError as error:
-        raise UserError(f"{error.filename or out} cannot be removed ({error.strerror or error}); name another --out") from error
+        raise _unwritable(out, error) from error
+
+
+def _unwritable(out: Path, error: OSError) -> UserError:
+    return UserError(f"--out {out} cannot be written ({error.strerror or error}); name a folder of yours")
 
 
 def write_text(path: Path, text: str) -> None:

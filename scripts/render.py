@@ -14,7 +14,7 @@ from tyro.conf import Positional, UseAppendAction
 from .. import progress
 from ..errors import UserError
 from .eval import recorded_data
-from .options import Compute, Talk, claim_folder, clear_folder, open_scene, parse_size, value
+from .options import Compute, Talk, claim_folder, open_scene, parse_size, start_folder, value
 
 if TYPE_CHECKING:
     from ..render.images import Kind
@@ -39,7 +39,7 @@ class Render(Compute, Talk):
 
     field: Annotated[Positional[Path], value("RUN_OR_FIELD")]
     """Run folder or field file."""
-    out: Annotated[Path, value("FOLDER_OR_MP4", "none, must be given")]
+    out: Annotated[Path, value("FOLDER_OR_MP4")]
     """Where to write."""
     path: Annotated[str, value("PATH", "auto")] = "auto"
     """orbit, spiral, ellipse, along (the training cameras), train, val, test (a dataset's own cameras), or a camera path
@@ -82,10 +82,11 @@ class Render(Compute, Talk):
         settings = eval_settings(field)
         if self.background:
             settings = replace(settings, background=self.background)
-        if self.overwrite and not film:
-            clear_folder(self.out, FRAMES)
+        start_folder(self.out.absolute().parent if film else self.out, FRAMES if self.overwrite and not film else ())
         first = path.cameras[0]
-        progress.say(f"rendering {len(path)} pictures of {first.width}x{first.height} of {self.field} ({field.family}): {', '.join(layers)}")
+        progress.say(
+            f"rendering {len(path)} pictures of {first.width}x{first.height} of {self.field} ({field.family}): {', '.join(layers)}"
+        )
         progress.say(f"memory: {progress.memory_budget(memory_parts(field, path))}")
         if film:
             render_film(field, path, self.out, settings, layers)
@@ -185,7 +186,7 @@ def render_frames(
 
     folders = {layer: out / layer if len(layers) > 1 else out for layer in layers}
     for folder in folders.values():
-        claim_folder(folder, overwrite=True)
+        start_folder(folder)
     paint, start, kept = painter(field, path, settings, layers), time.perf_counter(), 0
     with progress.Bar("render", len(path), "pictures") as bar:
         for i, camera in enumerate(path.cameras):

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from .. import progress
 from ..errors import UserError
-from .options import Compute, FamilyOptions, Talk, claim_folder, clear_folder, describe_scene, open_scene, parse_settings, value
+from .options import Compute, FamilyOptions, Talk, claim_folder, describe_scene, open_scene, parse_settings, start_folder, value
 
 if TYPE_CHECKING:
     from ..datasets.scene import Scene
@@ -36,7 +36,7 @@ class Train(Compute, FamilyOptions, Talk):
 
     data: Annotated[Positional[Path | None], value("DATA")] = None
     """Folder of a dataset, or its transforms.json. May be left out with --resume."""
-    out: Annotated[Path, value("RUN", "none, must be given")]
+    out: Annotated[Path, value("RUN")]
     """Run folder to write to."""
     field: Annotated[str | None, value("NAME", "hashgrid")] = None
     """Family of representation: hashgrid, mlp, vm, cp, voxels, hybrid."""
@@ -72,8 +72,7 @@ class Train(Compute, FamilyOptions, Talk):
         options, data = self._options()
         scene = open_scene(data)
         progress.say(f"{data}: {describe_scene(scene)}")
-        if self.overwrite:
-            clear_folder(self.out, RUN_FILES)
+        start_folder(self.out, RUN_FILES if self.overwrite else ())
         return run_training(scene, options, self.out, resume=self.resume)
 
     def _options(self) -> tuple[TrainOptions, Path]:
@@ -81,7 +80,8 @@ class Train(Compute, FamilyOptions, Talk):
         from ..representations.registry import get_family
         from ..training import TrainOptions, read_config
 
-        given: dict[str, Any] = {name: getattr(self, name) for name in TrainOptions.__dataclass_fields__ if getattr(self, name, None) is not None}
+        flags = {name: getattr(self, name, None) for name in TrainOptions.__dataclass_fields__}
+        given: dict[str, Any] = {name: flag for name, flag in flags.items() if flag is not None}
         started = self.resume and (self.out / "config.yaml").exists()
         before, data = None, self.data
         if started:
@@ -100,10 +100,9 @@ class Train(Compute, FamilyOptions, Talk):
                 return TrainOptions(**given), data
             changed = [name for name in FIXED if name in given and given[name] != getattr(before, name)]
             if changed:
-                flag = {"family_options": "set"}.get(changed[0], changed[0])
-                raise UserError(
-                    f"--{flag} differs from what {self.out} was started with ({getattr(before, changed[0])}); leave it out, or start a new run"
-                )
+                name = {"family_options": "set"}.get(changed[0], changed[0])
+                was = getattr(before, changed[0])
+                raise UserError(f"--{name}: {self.out} was started with {was}, which a resumed run keeps; leave it out or start a new run")
             if "steps" in given or "seconds" in given:
                 given = {"steps": None, "seconds": None, **given}
             return replace(before, **given), data
@@ -143,10 +142,11 @@ def run_training(scene: Scene, options: TrainOptions, out: Path, *, resume: bool
     from ..training.metrics import mse_to_psnr
 
     parts = memory_parts(scene, options)
-    progress.say(f"memory: {progress.memory_budget(parts)}")
+    budget = progress.memory_budget(parts)
+    progress.say(f"memory: {budget}")
     available = progress.available_memory()
     if available is not None and sum(parts.values()) > available:
-        progress.warn(f"this run may need more memory than is free ({progress.memory_budget(parts)}); fewer --samples or smaller images help")
+        progress.warn(f"this run may need more memory than is free ({budget}); fewer --samples or smaller images help")
     smooth: dict[str, float] = {}
 
     def follow(trainer: Trainer, stats: StepStats) -> None:

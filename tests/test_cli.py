@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ import pytest
 from fieldmorph import progress
 from fieldmorph.errors import UserError
 from fieldmorph.scripts import cli
-from fieldmorph.scripts.options import claim_folder, clear_folder, parse_settings, parse_size, write_text
+from fieldmorph.scripts.options import claim_folder, parse_settings, parse_size, start_folder, write_text
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -48,10 +47,9 @@ def call(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-def fieldmorph(*arguments: str | Path, **options: object) -> subprocess.Popen[str]:
+def fieldmorph(*arguments: str | Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "fieldmorph", *map(str, arguments)]
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-    return subprocess.Popen(command, **settings)  # type: ignore[call-overload, no-any-return]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("verb", FLAGS)
@@ -59,8 +57,8 @@ def test_help_lists_every_flag(call: Run, monkeypatch: pytest.MonkeyPatch, verb:
     monkeypatch.setenv("COLUMNS", "200")
     code, out, _ = call(*verb.split(), "--help")
     assert code == 0
-    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", out.split("options ─", 1)[1])) & set(re.findall(r"│ (?:-\w, )?(--[a-z-]+)", out))
-    assert " ".join(sorted(flags)) == FLAGS[verb]
+    flags = re.findall(r"^\W{0,3}(?:-\w, )?(--[a-z][a-z-]+)", out, re.MULTILINE)
+    assert " ".join(sorted(set(flags) - {"--help"})) == FLAGS[verb]
 
 
 def test_top_help_names_the_verbs(call: Run) -> None:
@@ -68,14 +66,14 @@ def test_top_help_names_the_verbs(call: Run) -> None:
         code, out, _ = call(*arguments)
         assert code == 0
         for verb in {v.split()[0] for v in FLAGS}:
-            assert re.search(rf"• {verb}\b", out), verb
+            assert re.search(rf"^\W*{verb}\b", out, re.MULTILINE), verb
 
 
 def test_train_help_names_every_family(call: Run) -> None:
     from fieldmorph.representations.registry import families
 
     _, out, _ = call("train", "--help")
-    listed = re.search(r"Family of representation:([\w ,\s│]+)\.", out)
+    listed = re.search(r"Family of representation:([\w ,\s│|]+)\.", out)
     assert listed
     assert set(re.findall(r"\w+", listed[1])) == set(families())
 
@@ -90,7 +88,7 @@ def test_help_comes_at_once() -> None:
     best = 9.0
     for _ in range(3):  # the machine may be busy with other tests
         start = time.perf_counter()
-        assert fieldmorph("--help").wait(20) == 0
+        assert subprocess.run([sys.executable, "-m", "fieldmorph", "--help"], stdout=subprocess.DEVNULL, timeout=60).returncode == 0
         best = min(best, time.perf_counter() - start)
     assert best < 0.5 * float(os.environ.get("FIELDMORPH_TEST_PATIENCE", "2"))
 
@@ -173,8 +171,7 @@ def test_bad_input_is_one_sentence_and_exit_2(
         assert word in err
     assert (tmp_path / "full" / "theirs").read_text() == "keep me"
     assert (tmp_path / "file").read_text() == "keep me too"
-    left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
-    assert left == {"full/theirs", "file"}
+    assert {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")} == {"full", "full/theirs", "file"}
 
 
 def test_unwritable_out(tmp_path: Path) -> None:
@@ -190,7 +187,7 @@ def test_overwrite_removes_only_our_own_files(tmp_path: Path) -> None:
     claim_folder(tmp_path, overwrite=True)
     from fieldmorph.scripts.train import RUN_FILES
 
-    clear_folder(tmp_path, RUN_FILES)
+    start_folder(tmp_path, RUN_FILES)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -201,7 +198,7 @@ def test_overwrite_does_not_follow_links(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "checkpoints").symlink_to(theirs)
-    clear_folder(run, ["checkpoints"])
+    start_folder(run, ["checkpoints"])
     assert (theirs / "precious").exists()
     assert not (run / "checkpoints").exists()
 
@@ -272,8 +269,8 @@ def test_a_reader_who_leaves_is_no_error() -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
-    assert process.wait(30) == 141
     assert process.stderr.read() == ""
+    assert process.wait(30) == 141
     process.stderr.close()
 
 
