@@ -10,7 +10,7 @@ How it is put together
     plan     Lowered -> NamedTuple + sizes + where gradients go
     drive, drive_back   the fused renderer and its backward pass, for every family
     points   the same for single positions (evaluate, density)
-    render, pointwise, optim, march   the operations themselves, seen from torch
+    render, pointwise, encode, compositing, marching, optim   the operations themselves, seen from torch
 
 To add a family
     1. a module with a ``NamedTuple`` of arrays and ``@overload`` of ``encode_tile``, ``handover_tile``,
@@ -31,11 +31,15 @@ _HOME = {
     "CancelFlag": "render",
     "render_rays": "render",
     "adam_": "optim",
+    "box_range": "marching",
+    "composite": "compositing",
+    "evaluate": "pointwise",
+    "evaluate_density": "pointwise",
+    "grid_encode": "encode",
+    "march": "marching",
     "supports": "plan",
+    "warm_up": "warm",
 }
-
-_SHARED = ("truncated_exp", "to_unit", "inside_unit", "transmittance", "clamp_unit")
-"""Not worth a kernel: the reference's own."""
 
 
 def load() -> None:

@@ -17,21 +17,15 @@ import warnings
 from functools import cache
 from pathlib import Path
 
+import platformdirs
+
 ENVIRONMENT = "FIELDMORPH_CACHE"
 
 
 def user_cache() -> Path:
     """The user's cache folder for this program, by the platform's convention; not created here."""
     chosen = os.environ.get(ENVIRONMENT)
-    if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "fieldmorph"
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("fieldmorph", appauthor=False)
 
 
 def source_key() -> str:
@@ -42,7 +36,9 @@ def source_key() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    digest.update(f"{numba.__version__} {sys.version_info[:2]} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}".encode())
+    digest.update(
+        f"{numba.__version__} {sys.version_info[:2]} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}".encode()
+    )
     return digest.hexdigest()[:16]
 
 

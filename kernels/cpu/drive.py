@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .fields import color_tile, encode_tile, handover_tile
+from .fields import NOTHING, appearance_tile, color_tile, encode_tile, handover_tile
 from .jit import TILE, device, kernel
 from .lattice import sane, seek
 from .maths import density32, exp32, opacity32, sh16
@@ -30,6 +30,8 @@ class Shape(NamedTuple):
     acts: int
     rows: int
     work: int
+    first_x: int  # rows of x and h known for every marched sample; appearance_tile brings the others
+    first_h: int
 
 
 class Rounds(NamedTuple):
@@ -66,8 +68,8 @@ class Bench(NamedTuple):
     """One thread's working memory."""
 
     unit: np.ndarray  # [candidate tiles * 3 * 64]
-    x: np.ndarray  # [candidate tiles * E * 64]
-    h: np.ndarray  # [candidate tiles * H * 64]
+    x: np.ndarray  # [candidate tiles * first_x * 64]
+    h: np.ndarray  # [candidate tiles * first_h * 64]
     facts: np.ndarray  # [candidates, 4]: t, delta, transmitted, opacity
     ray: np.ndarray  # [candidates] int64
     live_x: np.ndarray  # [E * 64]
@@ -95,7 +97,7 @@ def make_bench(shape, rounds):  # type: ignore[no-untyped-def]
     tiles = (candidates + TILE - 1) // TILE
     e, h = shape.encoded, shape.hand
     return Bench(
-        np.zeros(tiles * 3 * TILE, f), np.zeros(tiles * e * TILE, f), np.zeros(tiles * h * TILE, f),
+        np.zeros(tiles * 3 * TILE, f), np.zeros(tiles * shape.first_x * TILE, f), np.zeros(tiles * shape.first_h * TILE, f),
         np.zeros((candidates + TILE, 4), f), np.zeros(candidates + TILE, i64),
         np.zeros(e * TILE, f), np.zeros(3 * TILE, f), np.zeros(h * TILE, f), np.zeros(16 * TILE, f), np.zeros(4 * TILE, f),
         np.zeros(5 * TILE, f), np.zeros(TILE, f), np.zeros(TILE, np.int32),
@@ -108,6 +110,7 @@ def make_bench(shape, rounds):  # type: ignore[no-untyped-def]
 @device
 def flush(field, shape, bench, filled, out, store, lane, keep):  # type: ignore[no-untyped-def]
     """Colours of the live tile, added to their rays; with ``keep`` the tile moves to the store. False: the store is full."""
+    appearance_tile(field, bench.live_unit, 0, bench.live_x, 0, bench.live_h, 0, bench.rows, bench.work)
     color_tile(field, bench.live_h, 0, bench.live_sh, 0, bench.live_rgb, 0, bench.acts, 0)
     for s in range(filled):
         ray, share = bench.live_ray[s], bench.live_share[s]
@@ -160,9 +163,9 @@ def gather_round(lattice, rays, rounds, first, going, bench):  # type: ignore[no
 def evaluate_round(field, shape, bench, found):  # type: ignore[no-untyped-def]
     """Hand-over, transmitted fraction and opacity of every candidate."""
     for tile in range((found + TILE - 1) // TILE):
-        xoff, hoff = tile * shape.encoded * TILE, tile * shape.hand * TILE
+        xoff, hoff = tile * shape.first_x * TILE, tile * shape.first_h * TILE
         encode_tile(field, bench.unit, tile * 3 * TILE, bench.x, xoff, bench.rows, bench.work)
-        handover_tile(field, bench.x, xoff, bench.h, hoff, bench.acts, 0)
+        handover_tile(field, bench.x, xoff, bench.h, hoff, bench.acts, 0, False)
         base = tile * TILE
         for s in range(TILE):
             optical = density32(bench.h[hoff + s]) * bench.facts[base + s, 1]
@@ -174,7 +177,7 @@ def evaluate_round(field, shape, bench, found):  # type: ignore[no-untyped-def]
 @device
 def render_lane(field, shape, lattice, rays, rounds, first, last, out, store, lane, keep, bench, cancel):  # type: ignore[no-untyped-def]
     """Rays first..last. False: the store is full or the caller cancelled."""
-    e, h = shape.encoded, shape.hand
+    e, h = shape.first_x, shape.first_h
     intervals = lattice.edges.shape[0] - 1
     size = last - first
     for local in range(size):
@@ -207,24 +210,27 @@ def render_lane(field, shape, lattice, rays, rounds, first, last, out, store, la
             out.depth[r] += weight * t
             out.opacity[r] += weight
             out.cost[r] += 1
+            tile, s = i // TILE, i % TILE
+            source = tile * h * TILE + s
+            if bench.h[source] < NOTHING:
+                continue
             share = weight + bench.lent[local]
             if share < rounds.faint:
                 bench.lent[local] = share
                 continue
             bench.lent[local] = _F0
-            tile, s = i // TILE, i % TILE
-            source = tile * h * TILE + s
             for row in range(h):
                 bench.live_h[row * TILE + filled] = bench.h[source + row * TILE]
             for row in range(16):
                 bench.live_sh[row * TILE + filled] = bench.sh[local, row]
+            if keep or late:
+                source = tile * 3 * TILE + s
+                for row in range(3):
+                    bench.live_unit[row * TILE + filled] = bench.unit[source + row * TILE]
             if keep:
                 source = tile * e * TILE + s
                 for row in range(e):
                     bench.live_x[row * TILE + filled] = bench.x[source + row * TILE]
-                source = tile * 3 * TILE + s
-                for row in range(3):
-                    bench.live_unit[row * TILE + filled] = bench.unit[source + row * TILE]
                 bench.live_facts[filled] = bench.h[tile * h * TILE + s]
                 bench.live_facts[TILE + filled] = weight
                 bench.live_facts[2 * TILE + filled] = behind
@@ -262,5 +268,7 @@ def render_forward(field, shape, lattice, rays, rounds, out, store, keep, counte
         first = lane * rounds.lane
         if keep:
             store.last[lane] = -1
-        if not render_lane(field, shape, lattice, rays, rounds, first, min(first + rounds.lane, count), out, store, lane, keep, bench, cancel):
+        if not render_lane(
+            field, shape, lattice, rays, rounds, first, min(first + rounds.lane, count), out, store, lane, keep, bench, cancel
+        ):
             break

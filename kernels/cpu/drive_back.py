@@ -13,15 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .drive import Bench, make_bench
+from .drive import make_bench
 from .fields import color_backward, color_tile, handover_backward, handover_tile, scatter_tile
 from .jit import TILE, device, kernel
 from .maths import density_slope, sh16
 from .simd import fetch_add
 
 _F0, _F1 = np.float32(0.0), np.float32(1.0)
-
-__all__ = ["Bench", "Incoming", "render_backward", "scatter_all"]
 
 
 class Incoming(NamedTuple):
@@ -83,7 +81,7 @@ def render_backward(field, shape, rays, rounds, store, incoming, dx, weight_grad
                     bench.live_sh[row * TILE + s] = bench.sh[local, row]
             xoff = tile * shape.encoded * TILE
             # Both networks' activations of the tile, then the gradients back through the colours into the hand-over.
-            handover_tile(field, store.x, xoff, hand, 0, bench.acts, 0)
+            handover_tile(field, store.x, xoff, hand, 0, bench.acts, 0, True)
             color_tile(field, hand, 0, bench.live_sh, 0, bench.live_rgb, 0, color_acts, 0)
             color_backward(field, hand, 0, bench.live_sh, 0, drgb, 0, dh, 0, color_acts, 0, grads, work, 0)
             for s in range(TILE):
@@ -93,17 +91,28 @@ def render_backward(field, shape, rays, rounds, store, incoming, dx, weight_grad
 
 
 @kernel
-def scatter_all(field, shape, store, dx, grads, parts, counter):  # type: ignore[no-untyped-def]
-    """One thread's share of the parts of the parameter gradients ``grads`` (a tuple of flat arrays, added to)."""
+def tile_order(store, order):  # type: ignore[no-untyped-def]
+    """The kept tiles in an order that depends on the batch alone: lane by lane, each from its last tile."""
+    at = 0
+    for lane in range(store.last.shape[0]):
+        tile = store.last[lane]
+        while tile >= 0:
+            order[at] = tile
+            at += 1
+            tile = store.before[tile]
+
+
+@kernel
+def scatter_all(field, shape, unit, dx, order, counts, grads, parts, counter):  # type: ignore[no-untyped-def]
+    """One thread's share of the parts of the parameter gradients ``grads`` (a tuple of flat arrays, added to).
+
+    unit [tiles * 3 * 64], dx [tiles * E * 64]; tile order[i] holds counts[order[i]] samples.
+    """
     rows, work = np.zeros(shape.rows, np.int32), np.zeros(shape.work, np.float32)
     while True:
         part = fetch_add(counter, 0, 1)
         if part >= parts:
             break
-        for lane in range(store.last.shape[0]):
-            tile = store.last[lane]
-            while tile >= 0:
-                scatter_tile(
-                    field, grads, part, parts, store.unit, tile * 3 * TILE, dx, tile * shape.encoded * TILE, store.count[tile], rows, work
-                )
-                tile = store.before[tile]
+        for i in range(order.shape[0]):
+            tile = order[i]
+            scatter_tile(field, grads, part, parts, unit, tile * 3 * TILE, dx, tile * shape.encoded * TILE, counts[tile], rows, work)

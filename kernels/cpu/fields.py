@@ -35,13 +35,31 @@ def is_family(kind: Any, family: type) -> bool:
 def encode_tile(field, unit, uoff, x, xoff, rows, work):  # type: ignore[no-untyped-def]
     """Encoded numbers x [E, 64] at unit coordinates unit [3, 64] in [0, 1].
 
-    ``rows`` (int32) and ``work`` (float32) are scratch of the plan's sizes.
+    ``rows`` (int32) and ``work`` (float32) are scratch of the plan's sizes.  A :func:`late_family` fills only the
+    first ``shape.first_x`` rows here: what the density needs.
     """
     raise NotImplementedError
 
 
-def handover_tile(field, x, xoff, h, hoff, acts, aoff):  # type: ignore[no-untyped-def]
-    """Hand-over h [H, 64] from x [E, 64]: row 0 is the raw log density."""
+def appearance_tile(field, unit, uoff, x, xoff, h, hoff, rows, work):  # type: ignore[no-untyped-def]
+    """The rows of x [E, 64] and h [H, 64] that only colour needs, for samples that a ray sees.
+
+    Optional, for families whose density costs less than all the rest: call :func:`late_family`, and let ``encode_tile`` and
+    ``handover_tile`` fill only the first ``shape.first_x`` and ``shape.first_h`` rows.
+    """
+    raise NotImplementedError
+
+
+def gate_tile(field, h, hoff, inside):  # type: ignore[no-untyped-def]
+    """Set inside [64] to 0 where a family has no density at all (and h to the log density it would have); optional.
+
+    Only single positions are asked: for the renderer, ``encode_tile`` says it by a log density below :data:`NOTHING`.
+    """
+    raise NotImplementedError
+
+
+def handover_tile(field, x, xoff, h, hoff, acts, aoff, whole):  # type: ignore[no-untyped-def]
+    """Hand-over h [H, 64] from x [E, 64]: row 0 is the raw log density. Not ``whole``: of x, only what ``encode_tile`` wrote is there."""
     raise NotImplementedError
 
 
@@ -78,6 +96,46 @@ def handover_family(family: type) -> None:
 
 def _is_handover(kind: Any) -> bool:
     return any(is_family(kind, family) for family in _HANDOVER)
+
+
+_LATE: list[type] = []
+
+
+def late_family(family: type) -> None:
+    """``family`` brings its own :func:`appearance_tile`."""
+    _LATE.append(family)
+
+
+@overload(appearance_tile, **OVERLOAD)
+def _appearance_tile(field, unit, uoff, x, xoff, h, hoff, rows, work):  # type: ignore[no-untyped-def]
+    if any(is_family(field, family) for family in _LATE):
+        return None
+
+    def compiled(field, unit, uoff, x, xoff, h, hoff, rows, work):  # type: ignore[no-untyped-def]
+        pass
+
+    return compiled
+
+
+NOTHING = np.float32(-1e29)
+"""A log density below this is none at all."""
+_GATED: list[type] = []
+
+
+def gated_family(family: type) -> None:
+    """``family`` brings its own :func:`gate_tile`."""
+    _GATED.append(family)
+
+
+@overload(gate_tile, **OVERLOAD)
+def _gate_tile(field, h, hoff, inside):  # type: ignore[no-untyped-def]
+    if any(is_family(field, family) for family in _GATED):
+        return None
+
+    def compiled(field, h, hoff, inside):  # type: ignore[no-untyped-def]
+        pass
+
+    return compiled
 
 
 _FEATURES = 15

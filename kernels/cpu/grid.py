@@ -162,11 +162,11 @@ def _encode_tile(field, unit, uoff, x, xoff, rows, work):  # type: ignore[no-unt
 
 
 @overload(handover_tile, **OVERLOAD)
-def _handover_tile(field, x, xoff, h, hoff, acts, aoff):  # type: ignore[no-untyped-def]
+def _handover_tile(field, x, xoff, h, hoff, acts, aoff, whole):  # type: ignore[no-untyped-def]
     if not is_family(field, GridField):
         return None
 
-    def compiled(field, x, xoff, h, hoff, acts, aoff):  # type: ignore[no-untyped-def]
+    def compiled(field, x, xoff, h, hoff, acts, aoff, whole):  # type: ignore[no-untyped-def]
         mlp_forward(field.weights, 0, field.density_widths, x, xoff, h, hoff, acts, aoff)
 
     return compiled

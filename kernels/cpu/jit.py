@@ -29,22 +29,34 @@ def device(function: Callable[..., Any]) -> Any:
 
 
 def exact(function: Callable[..., Any]) -> Any:
-    """As :func:`device`, but every operation rounds as PyTorch's float32 does."""
-    return numba.njit(nogil=True, error_model="numpy")(function)
+    """As :func:`device`, but every operation rounds as PyTorch's float32 does.
+
+    ``fastmath=False`` has to be said: left out, it is inherited from whichever caller is compiled first.
+    """
+    return numba.njit(nogil=True, fastmath=False, error_model="numpy")(function)
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """An entry point from Python: releases the GIL, cached on disk in our own folder."""
+def _entry(function: Callable[..., Any], **options: Any) -> Any:
     folder = kernel_cache()
     if folder is None:
-        return numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")(function)
+        return numba.njit(nogil=True, error_model="numpy", **options)(function)
     # The locator reads the setting when a function is decorated; other packages keep theirs.
     before = config.CACHE_DIR
     config.CACHE_DIR = str(folder)
     try:
-        return numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy", cache=True)(function)
+        return numba.njit(nogil=True, error_model="numpy", cache=True, **options)(function)
     finally:
         config.CACHE_DIR = before
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """An entry point from Python: releases the GIL, cached on disk in our own folder."""
+    return _entry(function, fastmath=FASTMATH)
+
+
+def kernel_exact(function: Callable[..., Any]) -> Any:
+    """As :func:`kernel`, but every operation rounds as PyTorch's float32 does."""
+    return _entry(function, fastmath=False)
 
 
 OVERLOAD: dict[str, Any] = {"jit_options": {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}, "strict": False}

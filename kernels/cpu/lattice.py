@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .jit import device, exact, kernel
+from .jit import device, exact, kernel, kernel_exact
+from .simd import fetch_add
 
 _F0, _F1, _F2 = np.float32(0.0), np.float32(1.0), np.float32(2.0)
+_F4 = np.float32(4.0)
 _FAR = np.float32(1e30)
 _LIPSCHITZ = np.float32(4.0 / 3.0)
 
@@ -86,7 +88,7 @@ def contracted(x, y, z):  # type: ignore[no-untyped-def]
     x, y, z = _F2 * x - _F1, _F2 * y - _F1, _F2 * z - _F1
     n = max(abs(x), max(abs(y), max(abs(z), _F1)))
     f = (_F2 - _F1 / n) / n
-    return (f * x + _F2) / np.float32(4.0), (f * y + _F2) / np.float32(4.0), (f * z + _F2) / np.float32(4.0)
+    return (f * x + _F2) / _F4, (f * y + _F2) / _F4, (f * z + _F2) / _F4
 
 
 @device
@@ -145,7 +147,9 @@ def seek(lattice, rays, r, k):  # type: ignore[no-untyped-def]
         t = near + (start + jitter * width)
         if not t < far:
             break
-        x, y, z = (ox + t * dx - box[0]) / box[3], (oy + t * dy - box[1]) / box[4], (oz + t * dz - box[2]) / box[5]
+        x = (ox + t * dx - box[0]) / box[3]
+        y = (oy + t * dy - box[1]) / box[4]
+        z = (oz + t * dz - box[2]) / box[5]
         if lattice.unbounded:
             x, y, z = contracted(x, y, z)
         if x >= _F0 and x <= _F1 and y >= _F0 and y <= _F1 and z >= _F0 and z <= _F1:
@@ -161,27 +165,62 @@ def seek(lattice, rays, r, k):  # type: ignore[no-untyped-def]
     return count, _F0, _F0, _F0, _F0, _F0
 
 
-@kernel
-def march_count(lattice, rays, first, last, counts):  # type: ignore[no-untyped-def]
-    """counts[r] = number of samples of ray r, for first <= r < last."""
-    for r in range(first, last):
-        n = 0
-        if sane(rays, r):
-            k, t, width, x, y, z = seek(lattice, rays, r, 0)
-            while k < lattice.edges.shape[0] - 1:
-                n += 1
-                k, t, width, x, y, z = seek(lattice, rays, r, k + 1)
-        counts[r] = n
+_CHUNK = 256
+"""Rays a thread marches at once."""
 
 
 @kernel
-def march_fill(lattice, rays, first, last, offsets, out_rays, out_t, out_delta):  # type: ignore[no-untyped-def]
-    """Writes the samples counted by :func:`march_count` from offsets[r] on; delta in world units."""
-    for r in range(first, last):
-        if offsets[r] == offsets[r + 1]:
-            continue
-        k = np.int64(0)
-        for at in range(offsets[r], offsets[r + 1]):
-            k, t, width, x, y, z = seek(lattice, rays, r, k)
-            out_rays[at], out_t[at], out_delta[at] = r, t, width
-            k += 1
+def march_count(lattice, rays, counts, counter):  # type: ignore[no-untyped-def]
+    """One thread's share: counts[r] = number of samples of ray r (left alone where the ray is not sane)."""
+    while True:
+        first = fetch_add(counter, 0, 1) * _CHUNK
+        if first >= counts.shape[0]:
+            break
+        for r in range(first, min(first + _CHUNK, counts.shape[0])):
+            n = 0
+            if sane(rays, r):
+                k = seek(lattice, rays, r, 0)[0]
+                while k < lattice.edges.shape[0] - 1:
+                    n += 1
+                    k = seek(lattice, rays, r, k + 1)[0]
+            counts[r] = n
+
+
+@kernel
+def march_fill(lattice, rays, offsets, out_rays, out_t, out_delta, counter):  # type: ignore[no-untyped-def]
+    """One thread's share: the samples counted by :func:`march_count`, from offsets[r] on; delta in world units."""
+    count = offsets.shape[0] - 1
+    while True:
+        first = fetch_add(counter, 0, 1) * _CHUNK
+        if first >= count:
+            break
+        for r in range(first, min(first + _CHUNK, count)):
+            k = np.int64(0)
+            for at in range(offsets[r], offsets[r + 1]):
+                sample = seek(lattice, rays, r, k)
+                out_rays[at], out_t[at], out_delta[at] = r, sample[1], sample[2]
+                k = sample[0] + 1
+
+
+@kernel_exact
+def box_kernel(origins, directions, box, near, far):  # type: ignore[no-untyped-def]
+    """near, far [N] of rays against a box [6] (lower, upper corner); near >= far where they miss."""
+    for r in range(origins.shape[0]):
+        enter, leave = _F0, np.float32(np.inf)
+        enters_first = True
+        for axis in range(3):
+            o, d, low, high = origins[r, axis], directions[r, axis], box[axis], box[axis + 3]
+            if d == _F0:
+                between = o >= low and o <= high
+                a = -np.float32(np.inf) if between else np.float32(np.inf)
+                b = -a
+            else:
+                inverse = _F1 / d
+                a, b = (low - o) * inverse, (high - o) * inverse
+                if b < a:
+                    a, b = b, a
+            # NaN must come out, as it does of PyTorch's amax.
+            enter = a if (a > enter or a != a) and enter == enter else enter
+            leave = b if enters_first or ((b < leave or b != b) and leave == leave) else leave
+            enters_first = False
+        near[r], far[r] = enter, leave

@@ -102,7 +102,7 @@ def plan_grid(lowered: Lowered, encoding: GridEncoding) -> Plan:
         np.array(layout.kinds, np.int64), packer.pack(), density, color_at, color,
     )  # fmt: skip
     acts = max(activations(density), 2 * SH * TILE + activations(color))
-    shape = Shape(width, HANDOVER, acts, 8 * TILE, max(8 * TILE, network_scratch(density, color)))
+    shape = Shape(width, HANDOVER, acts, 8 * TILE, max(8 * TILE, network_scratch(density, color)), width, HANDOVER)
     return Plan(field, shape, [encoding.table], packer.tensors, packer.places, packer.length, len(layout.resolutions))
 
 

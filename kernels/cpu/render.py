@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,12 @@ from .. import reference
 from ..lowered import Lowered
 from ..reference import RenderedRays
 from .drive import Outputs, Rounds, Shape, Store, render_forward
-from .drive_back import Incoming, render_backward, scatter_all
+from .drive_back import Incoming, render_backward, tile_order
+from .gradients import scatter, table_gradients
 from .jit import TILE
-from .lattice import Lattice, RayBatch, skip_grid
-from .plan import Plan, flat, make_plan, supports, unpack
+from .lattice import Lattice, RayBatch
+from .marching import array32, make_lattice
+from .plan import Plan, make_plan, supports, unpack
 from .pool import launch
 
 TRAINING_LANE, MOST_LANES = 128, 64
@@ -43,42 +44,6 @@ class CancelFlag:
     @property
     def is_set(self) -> bool:
         return bool(self.array[0])
-
-
-_skips: dict[int, tuple[weakref.ref[Tensor], int, np.ndarray]] = {}
-_skips_lock = threading.Lock()
-
-
-def skip_of(bits: Tensor) -> np.ndarray:
-    """The skip grid of occupancy bits [X, Y, Z], kept until the tensor changes (torch's version counter) or dies."""
-    with _skips_lock:
-        found = _skips.get(id(bits))
-        if found is not None and found[0]() is bits and found[1] == bits._version:
-            return found[2]
-    version = bits._version
-    array = np.ascontiguousarray(bits.detach().numpy())
-    skip, one, two = (np.empty(array.shape, np.uint8) for _ in range(3))
-    skip_grid(array, skip, one, two)
-    with _skips_lock:
-        for key in [key for key, (alive, _, _) in _skips.items() if alive() is None]:
-            del _skips[key]
-        _skips[id(bits)] = (weakref.ref(bits), version, skip)
-    return skip
-
-
-def array32(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
-
-
-def make_lattice(edges: Tensor, bits: Tensor, lower: Any, upper: Any, unbounded: bool, scale: float, termination: float) -> Lattice:
-    e = array32(edges)
-    box = np.array([*lower, *(b - a for a, b in zip(lower, upper, strict=True))], np.float32)
-    rate = 0.0
-    if not unbounded and e.shape[0] > 1:
-        step = float(e[-1]) / (e.shape[0] - 1)
-        if step > 0 and np.abs(e - np.arange(e.shape[0]) * step).max() < 0.25 * step:
-            rate = 1.0 / step
-    return Lattice(e, skip_of(bits), box, bool(unbounded), np.float32(rate), np.float32(scale), np.float32(termination))
 
 
 class _Workspaces:
@@ -124,7 +89,9 @@ def _empty_store() -> Store:
     return Store(f, f, f, f, np.zeros(0, np.int32), np.zeros(0, np.int32), i, i, np.zeros(1, np.int64))
 
 
-def _forward(plan: Plan, lattice: Lattice, rays: RayBatch, rounds: Rounds, out: Outputs, store: Store, keep: bool, cancel: np.ndarray) -> None:
+def _forward(
+    plan: Plan, lattice: Lattice, rays: RayBatch, rounds: Rounds, out: Outputs, store: Store, keep: bool, cancel: np.ndarray
+) -> None:
     lanes = -(-rays.origins.shape[0] // rounds.lane)
     launch(render_forward, plan.field, plan.shape, lattice, rays, rounds, out, store, keep, np.zeros(1, np.int64), cancel, most=lanes)
     if cancel[0]:
@@ -185,40 +152,13 @@ class _Render(torch.autograd.Function):
         )
         weight_grads = np.zeros((lanes, plan.packed), np.float32)
         counter = np.zeros(1, np.int64)
-        launch(
-            render_backward, plan.field, plan.shape, kept.rays, kept.rounds, store, incoming, kept.dx, weight_grads, counter, most=lanes
-        )
+        launch(render_backward, plan.field, plan.shape, kept.rays, kept.rounds, store, incoming, kept.dx, weight_grads, counter, most=lanes)
         tables, returned = table_gradients(parameters[: len(plan.tables)], ctx.needs_input_grad[5:], ctx.in_place)
         if tables is not None:
-            launch(
-                scatter_all, plan.field, plan.shape, store, kept.dx, tables, plan.parts, np.zeros(1, np.int64), most=plan.parts
-            )
+            order = np.empty(int(store.used[0]), np.int64)
+            tile_order(store, order)
+            scatter(plan, store.unit, kept.dx, order, store.count, tables)
         return (None, None, None, None, None, *returned, *unpack(plan, weight_grads.sum(0)))
-
-
-def table_gradients(
-    parameters: tuple[Tensor, ...], needed: tuple[bool, ...], in_place: bool
-) -> tuple[tuple[np.ndarray, ...] | None, list[Tensor | None]]:
-    """Flat arrays to add table gradients to, and what backward returns for the tables.
-
-    In place, a leaf's own ``.grad`` is added to, and nothing returned: a fresh zeroed
-    gradient the size of the table would cost more than computing it.
-    """
-    if not any(needed[: len(parameters)]):
-        return None, [None] * len(parameters)
-    arrays, returned = [], []
-    for parameter in parameters:
-        if in_place and parameter.is_leaf and parameter.requires_grad:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            if parameter.grad.is_contiguous() and parameter.grad.dtype == torch.float32:
-                arrays.append(flat(parameter.grad))
-                returned.append(None)
-                continue
-        fresh = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
-        arrays.append(flat(fresh))
-        returned.append(fresh)
-    return tuple(arrays), returned
 
 
 def render_rays(

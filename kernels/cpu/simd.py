@@ -60,7 +60,9 @@ _ZERO = ir.Constant(_VEC, [0.0] * LANES)
 
 
 def _dense(epilogue: str) -> Any:
-    def typer(typing: Any, w: Any, woff: Any, so: Any, si: Any, x: Any, xoff: Any, y: Any, yoff: Any, a: Any, aoff: Any, n_out: Any, n_in: Any) -> Any:
+    def typer(
+        typing: Any, w: Any, woff: Any, so: Any, si: Any, x: Any, xoff: Any, y: Any, yoff: Any, a: Any, aoff: Any, n_out: Any, n_in: Any
+    ) -> Any:
         i = types.int64
         sig = types.void(w, i, i, i, x, i, y, i, a, i, i, i)
 
@@ -105,7 +107,7 @@ def _dense(epilogue: str) -> Any:
 
 
 dense = intrinsic(_dense("none"))
-"""dense(w, woff, so, si, x, xoff, y, yoff, a, aoff, n_out, n_in): y[o] = sum_i w[o * so + i * si] x[i] over a tile; n_out a multiple of 4."""
+"""dense(w, woff, so, si, x, xoff, y, yoff, a, aoff, n_out, n_in): y[o] = sum_i w[o * so + i * si] x[i] on a tile; n_out a multiple of 4."""
 dense_relu = intrinsic(_dense("relu"))
 """As ``dense``, negative sums become 0."""
 dense_gate = intrinsic(_dense("gate"))
@@ -123,7 +125,8 @@ def transpose(typing: Any, x: Any, xoff: Any, y: Any, yoff: Any, rows: Any) -> A
         blocks = builder.udiv(rows, _int(LANES))
         with cgutils.for_range(builder, blocks, intp=_I64) as row, cgutils.for_range(builder, _int(TILE // LANES), intp=_I64) as column:
             down, across = builder.mul(row.index, _int(LANES)), builder.mul(column.index, _int(LANES))
-            r = [_load(builder, builder.gep(source, [builder.add(builder.mul(builder.add(down, _int(j)), _int(TILE)), across)])) for j in range(LANES)]
+            corners = [builder.add(builder.mul(builder.add(down, _int(j)), _int(TILE)), across) for j in range(LANES)]
+            r = [_load(builder, builder.gep(source, [corner])) for corner in corners]
             for h in (8, 4, 2, 1):
                 low = ir.Constant(_MASKS, [lane if not lane & h else LANES + lane - h for lane in range(LANES)])
                 high = ir.Constant(_MASKS, [lane + h if not lane & h else LANES + lane for lane in range(LANES)])

@@ -1,0 +1,97 @@
+"""Compiles kernels before they are needed, in the background and never silently."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from ..dispatch import gradients_in_place
+from ..lowered import DENSE, GridEncoding, GridLayout, Lowered
+from .marching import box_range
+from .optim import adam_
+from .pointwise import evaluate_density
+from .render import render_rays
+
+_QUIET = 0.7
+"""Seconds a warm cache needs at most; compiling takes longer and is announced."""
+
+
+def _head(*widths: int) -> tuple[Tensor, ...]:
+    return tuple(torch.zeros(out, inputs) for inputs, out in itertools.pairwise(widths))
+
+
+def tiny_grid() -> Lowered:
+    """The smallest field of the hash-grid family."""
+    encoding = GridEncoding(torch.zeros(8, 4), GridLayout((1,), (0, 8), (DENSE,), 4))
+    return Lowered((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), False, encoding, _head(4, 16, 16), _head(31, 16, 3))
+
+
+TINY: dict[str, Callable[[], Lowered]] = {"hashgrid": tiny_grid}
+"""Family -> a field whose evaluation compiles everything its family's training and rendering need."""
+
+
+def compile_for(lowered: Lowered) -> None:
+    """Run every kernel of training and rendering once on ``lowered``, whose parameters must be leaves."""
+    near, far = box_range(torch.tensor([[0.5, 0.5, -1.0]]), torch.tensor([[0.0, 0.0, 1.0]]), lowered.lower, lowered.upper)
+    bits = torch.ones(1, 1, 1, dtype=torch.bool)
+    rays = (torch.tensor([[0.5, 0.5, -1.0]]), torch.tensor([[0.0, 0.0, 1.0]]), near, far, torch.full((1,), 0.5))
+    edges = torch.tensor([0.0, math.sqrt(3.0)])
+    from .plan import make_plan
+
+    parameters = [*make_plan(lowered).tables, *make_plan(lowered).networks]
+    with torch.enable_grad(), gradients_in_place():
+        for parameter in parameters:
+            parameter.requires_grad_()
+        render_rays(lowered, bits, *rays, edges, 1.0).rgb.sum().backward()
+    with torch.no_grad():
+        evaluate_density(lowered, torch.zeros(1, 3))
+        for parameter in parameters:
+            zero = torch.zeros_like(parameter)
+            adam_(parameter, zero, zero, zero, 1, 0.0, sparse=parameter.dim() == 2)
+
+
+def warm_up(
+    kinds: Iterable[str] = ("hashgrid",),
+    background: bool = True,
+    message: Callable[[str], None] | None = None,
+) -> threading.Thread | None:
+    """Load or compile the kernels that training and rendering fields of families ``kinds`` need; unknown families need none.
+
+    Args:
+        background: return a started daemon thread at once; otherwise return None when everything is ready.
+        message: told when compiling takes noticeable time, and when it is done. From the background thread.
+    """
+    names = [kind for kind in kinds if kind in TINY]
+
+    def work() -> None:
+        begin = time.perf_counter()
+        done = threading.Event()
+
+        def announce() -> None:
+            if message is not None and not done.wait(_QUIET):
+                message("compiling the CPU kernels (first use on this machine, about 20 s; kept for next time)")
+
+        speaker = threading.Thread(target=announce, daemon=True)
+        speaker.start()
+        try:
+            for name in names:
+                compile_for(TINY[name]())
+        finally:
+            done.set()
+            speaker.join()
+        seconds = time.perf_counter() - begin
+        if message is not None and seconds > _QUIET:
+            message(f"CPU kernels ready after {seconds:.0f} s")
+
+    if not background:
+        work()
+        return None
+    thread = threading.Thread(target=work, name="fieldmorph-warm-up", daemon=True)
+    thread.start()
+    return thread
