@@ -20,6 +20,7 @@ from pathlib import Path
 import platformdirs
 
 ENVIRONMENT = "FIELDMORPH_CACHE"
+_COMPILED = (b"\n@device", b"\n@exact", b"\n@kernel", b"@intrinsic", b"\n@overload", b"NamedTuple", b"intrinsic(", b"numba.njit")
 
 
 def user_cache() -> Path:
@@ -29,13 +30,15 @@ def user_cache() -> Path:
 
 
 def source_key() -> str:
-    """Hash of everything a compiled kernel depends on."""
+    """Hash of everything a compiled kernel depends on: every module with compiled code, Numba, Python, the CPU."""
     import llvmlite.binding as llvm
     import numba
 
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        source = path.read_bytes()
+        if any(mark in source for mark in _COMPILED):
+            digest.update(path.name.encode() + b"\0" + source)
     digest.update(
         f"{numba.__version__} {sys.version_info[:2]} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}".encode()
     )
