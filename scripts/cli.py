@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any, Union
@@ -78,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal that cannot show "×" is no reason to stop
     if not os.environ.get(DEBUG):
         warnings.showwarning = _show_warning
+        threading.excepthook = _show_thread_error
     try:
         code = run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
@@ -130,6 +132,11 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any, 
         progress.detail(f"warning: {text}")
     else:
         progress.warn(text)
+
+
+def _show_thread_error(failed: threading.ExceptHookArgs) -> None:
+    """A background thread only prepares what the main one does again and then reports."""
+    progress.detail(f"warning: {failed.exc_type.__name__} in the background: {' '.join(str(failed.exc_value).split())}")
 
 
 if __name__ == "__main__":

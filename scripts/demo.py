@@ -12,7 +12,7 @@ from .. import progress
 from ..errors import UserError
 from .data import SCENE_FILES, write_scene
 from .eval import report, run_evaluation
-from .options import Compute, Talk, claim_folder, describe_scene, open_scene, start_folder, value, write_text
+from .options import Compute, Talk, WarmUp, claim_folder, describe_scene, open_scene, start_folder, value, write_text
 from .render import render_film
 from .train import RUN_FILES, run_training
 
@@ -64,21 +64,20 @@ class Demo(Compute, Talk):
         if self.seconds is not None and not 0 < self.seconds < 1e6:
             raise UserError(f"--seconds {self.seconds}: give a positive number")
         claim_folder(self.out, overwrite=self.overwrite)
-        self.choose_kernels()
+        device = self.choose_device()
         plan = QUICK if self.quick else FULL
         data, run = self.out / "scene", self.out / "run"
         clock = Clock()
         for folder, ours in ((self.out, DEMO_FILES), (data, SCENE_FILES), (run, RUN_FILES)):
             start_folder(folder, ours if self.overwrite else ())
+        warm_up = WarmUp("hashgrid", device)
         write_scene(data, size=plan.size, train=plan.train, val=1, test=plan.test, seed=self.seed)
         clock.lap("scene")
 
         from ..render.paths import camera_path
         from ..training import TrainOptions, load_run_or_field
         from ..training.evaluation import eval_settings
-        from ..training.run import resolve_device
 
-        device = resolve_device(self.device)
         scene = open_scene(data)
         progress.say(f"{data}: {describe_scene(scene)}")
         options = TrainOptions(
@@ -88,6 +87,8 @@ class Demo(Compute, Talk):
             view_seconds=0.0,
             family_options={"levels": plan.levels, "log2_table": plan.log2_table},
         )
+        warm_up.wait()
+        clock.lap("preparation")
         code = run_training(scene, options, run)
         if code:
             return code

@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from .. import progress
 from ..errors import UserError
-from .options import Compute, Talk, claim_folder, open_scene, start_folder, value, write_text
+from .options import Compute, Talk, WarmUp, claim_folder, open_scene, start_folder, value, write_text
 
 if TYPE_CHECKING:
     from ..datasets.scene import Scene
@@ -52,17 +52,18 @@ class Eval(Compute, Talk):
             raise UserError(f"--json {self.json}: the folder {self.json.parent} does not exist; make it first")
         if self.images is not None:
             claim_folder(self.images, overwrite=self.overwrite)
-        self.choose_kernels()
+        device = self.choose_device()
         from ..training import load_run_or_field
-        from ..training.run import resolve_device
 
-        field = load_run_or_field(self.field, device=str(resolve_device(self.device)))
+        field = load_run_or_field(self.field, device=str(device))
+        warm_up = WarmUp(field.family, device)
         data = self.data or recorded_data(self.field)
         scene = open_scene(data)
         compare_fingerprint(field, scene, data)
         progress.say(f"scoring {self.field} ({field.family}) on the {self.split} images of {data}")
         if self.images is not None:
             start_folder(self.images)
+        warm_up.wait()
         result = run_evaluation(field, scene, self.split, limit=self.limit, images=self.images)
         if progress.verbosity() >= progress.VERBOSE:
             progress.table(("image", "psnr", "ssim", "seconds"), [(i.name, i.psnr, i.ssim, i.seconds) for i in result.images])

@@ -21,6 +21,8 @@ from .. import __version__, progress
 from .options import Compute, Talk, value
 
 if TYPE_CHECKING:
+    import torch
+
     from ..representations.field import Field
 
 LIBRARIES = ("torch", "numpy", "numba", "safetensors", "tyro", "av", "triton", "dearpygui", "open3d", "ray", "tinycudann")
@@ -43,13 +45,12 @@ class Info(Compute, Talk):
 
     def run(self) -> int:
         self.talk(messages_to_stderr=self.json)
-        self.choose_kernels()
         if self.family is not None:
             facts: dict[str, Any] = describe_family(self.family)
         elif self.field is not None:
             facts = describe_field(self.field)
         else:
-            facts = describe_machine(self.device)
+            facts = describe_machine(self.choose_device())
         if self.json:
             print(json.dumps(facts, indent=2))
         elif self.family is not None:
@@ -77,17 +78,15 @@ def lines(facts: Any, indent: str = "") -> list[str]:
     return out
 
 
-def describe_machine(device: str) -> dict[str, Any]:
+def describe_machine(device: torch.device) -> dict[str, Any]:
     """Versions, processor, memory, device, kernels."""
     import torch
 
     from .. import kernels
     from ..representations.registry import families
-    from ..training.run import resolve_device
 
-    chosen = resolve_device(device)
     memory = progress.available_memory()
-    name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else cpu_name()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return {
         "fieldmorph": __version__,
         "python": platform.python_version(),
@@ -95,8 +94,8 @@ def describe_machine(device: str) -> dict[str, Any]:
         "libraries": {library: version_of(library) for library in LIBRARIES},
         "cpu": {"name": cpu_name(), "cores": usable_cores(), "threads": torch.get_num_threads()},
         "memory_available": None if memory is None else progress.format_bytes(memory),
-        "device": f"{chosen} ({name})",
-        "kernels": kernels.explain(chosen),
+        "device": f"{device} ({name})",
+        "kernels": kernels.explain(device),
         "families": {name: family.summary for name, family in families().items()},
     }
 

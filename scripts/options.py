@@ -18,6 +18,8 @@ from .. import progress
 from ..errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
+    import torch
+
     from ..datasets.scene import Scene
 
 
@@ -49,10 +51,31 @@ class Compute:
     kernels: Annotated[str, arg(metavar="K")] = "auto"
     """auto, reference or cpu: how the operations are computed; `fieldmorph info` says what auto means here."""
 
-    def choose_kernels(self) -> None:
+    def choose_device(self) -> torch.device:
+        """The device, with the chosen kernels for it.
+
+        Raises:
+            UserError: either cannot be used here.
+        """
         from ..kernels import set_kernels
+        from ..training.run import resolve_device
 
         set_kernels(self.kernels)
+        return resolve_device(self.device)
+
+
+class WarmUp:
+    """Loads or compiles, in the background, the kernels a family needs; ``wait`` before their time is measured."""
+
+    def __init__(self, family: str, device: torch.device) -> None:
+        from ..kernels import ops
+
+        start = getattr(ops(device), "warm_up", None)  # only compiled kernels have one
+        self._thread = None if start is None else start([family], background=True, message=progress.say)
+
+    def wait(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
 
 
 @dataclass(frozen=True, kw_only=True)

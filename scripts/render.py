@@ -14,7 +14,7 @@ from tyro.conf import Positional, UseAppendAction
 from .. import progress
 from ..errors import UserError
 from .eval import recorded_data
-from .options import Compute, Talk, claim_folder, open_scene, parse_size, start_folder, value
+from .options import Compute, Talk, WarmUp, claim_folder, open_scene, parse_size, start_folder, value
 
 if TYPE_CHECKING:
     from ..render.images import Kind
@@ -69,12 +69,12 @@ class Render(Compute, Talk):
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise UserError(f"--fps {self.fps}: give more than 0 and at most 1000")
         film = self._claim()
-        self.choose_kernels()
+        device = self.choose_device()
         from ..training import load_run_or_field
         from ..training.evaluation import eval_settings
-        from ..training.run import resolve_device
 
-        field = load_run_or_field(self.field, device=str(resolve_device(self.device)))
+        field = load_run_or_field(self.field, device=str(device))
+        warm_up = WarmUp(field.family, device)
         path = self._path(field, size)
         for note in path.notes:
             progress.warn(note)
@@ -88,6 +88,7 @@ class Render(Compute, Talk):
             f"rendering {len(path)} pictures of {first.width}x{first.height} of {self.field} ({field.family}): {', '.join(layers)}"
         )
         progress.say(f"memory: {progress.memory_budget(memory_parts(field, path))}")
+        warm_up.wait()
         if film:
             render_film(field, path, self.out, settings, layers)
         else:

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from .. import progress
 from ..errors import UserError
-from .options import Compute, FamilyOptions, Talk, claim_folder, describe_scene, open_scene, parse_settings, start_folder, value
+from .options import Compute, FamilyOptions, Talk, WarmUp, claim_folder, describe_scene, open_scene, parse_settings, start_folder, value
 
 if TYPE_CHECKING:
     from ..datasets.scene import Scene
@@ -68,11 +68,13 @@ class Train(Compute, FamilyOptions, Talk):
         if self.steps is not None and self.seconds is not None:
             raise UserError("give the budget as --steps or as --seconds, not both")
         claim_folder(self.out, overwrite=self.overwrite, resume=self.resume)
-        self.choose_kernels()
+        device = self.choose_device()
         options, data = self._options()
+        warm_up = WarmUp(options.field, device)
         scene = open_scene(data)
         progress.say(f"{data}: {describe_scene(scene)}")
         start_folder(self.out, RUN_FILES if self.overwrite else ())
+        warm_up.wait()
         return run_training(scene, options, self.out, resume=self.resume)
 
     def _options(self) -> tuple[TrainOptions, Path]:
