@@ -6,11 +6,12 @@ How it is put together
     pool     runs a kernel on several threads
     mlp      networks on tiles of 64 samples, feature-major
     lattice  samples along a ray, skipping empty space
-    fields   what a family provides; ``grid`` is the example
+    fields   what a family provides; ``grid`` is the example, ``vm``, ``cp``, ``voxels``, ``hybrid`` the others
+    vec16    16 floats as one value; ``factors`` what vm and cp share
     plan     Lowered -> NamedTuple + sizes + where gradients go
     drive, drive_back   the fused renderer and its backward pass, for every family
     points   the same for single positions (evaluate, density)
-    render, pointwise, encode, compositing, marching, optim   the operations themselves, seen from torch
+    render, pointwise, encode, factor_ops, voxel_ops, compositing, marching, optim   the operations themselves, seen from torch
 
 To add a family
     1. a module with a ``NamedTuple`` of arrays and ``@overload`` of ``encode_tile``, ``handover_tile``,
@@ -33,11 +34,13 @@ _HOME = {
     "adam_": "optim",
     "box_range": "marching",
     "composite": "compositing",
+    "cp_products": "factor_ops",
     "evaluate": "pointwise",
     "evaluate_density": "pointwise",
     "grid_encode": "encode",
     "march": "marching",
     "supports": "plan",
+    "vm_products": "factor_ops",
     "warm_up": "warm",
 }
 
@@ -50,6 +53,7 @@ def load() -> None:
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
+        load()  # every family registers itself: an operation must know them all
         value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
     elif not name.startswith("_") and hasattr(reference := importlib.import_module("..reference", __name__), name):
         value = getattr(reference, name)

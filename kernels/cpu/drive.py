@@ -178,6 +178,7 @@ def evaluate_round(field, shape, bench, found):  # type: ignore[no-untyped-def]
 def render_lane(field, shape, lattice, rays, rounds, first, last, out, store, lane, keep, bench, cancel):  # type: ignore[no-untyped-def]
     """Rays first..last. False: the store is full or the caller cancelled."""
     e, h = shape.first_x, shape.first_h
+    late = e < shape.encoded or h < shape.hand
     intervals = lattice.edges.shape[0] - 1
     size = last - first
     for local in range(size):

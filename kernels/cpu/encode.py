@@ -24,7 +24,7 @@ _EACH = 16
 
 
 @device
-def _tile_of(unit, first, tile):  # type: ignore[no-untyped-def]
+def tile_of(unit, first, tile):  # type: ignore[no-untyped-def]
     """Rows first.. of unit [N, 3], clamped to [0, 1], as a tile [3, 64]; past the end the last row repeats."""
     for s in range(TILE):
         at = min(first + s, unit.shape[0] - 1)
@@ -43,7 +43,7 @@ def _encode(table, features, resolutions, offsets, kinds, unit, out, counter):  
         if start >= unit.shape[0]:
             break
         for first in range(start, min(start + _EACH * TILE, unit.shape[0]), TILE):
-            _tile_of(unit, first, tile)
+            tile_of(unit, first, tile)
             encode_grid(table, features, resolutions, offsets, kinds, tile, 0, x, 0, rows, work)
             for s in range(min(TILE, unit.shape[0] - first)):
                 for f in range(width):
@@ -62,7 +62,7 @@ def _scatter(grad, features, resolutions, offsets, kinds, unit, dout, counter): 
             break
         for first in range(0, unit.shape[0], TILE):
             here = min(TILE, unit.shape[0] - first)
-            _tile_of(unit, first, tile)
+            tile_of(unit, first, tile)
             for s in range(here):
                 for f in range(level * features, (level + 1) * features):
                     dx[f * TILE + s] = dout[first + s, f]
