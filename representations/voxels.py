@@ -160,7 +160,7 @@ class VoxelField(Field):
         options = self.options
         for parameter in (self.density_data, self.sh_data):
             if parameter.requires_grad and parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)  # a dense gradient takes in sparse ones in place; none would turn sparse itself
+                parameter.grad = torch.zeros_like(parameter)  # a dense one takes in sparse ones; none would become sparse
         if not (options.tv_density or options.tv_sh or options.sparsity) or not self.rows:
             return None
         here, neighbours = self._penalised(step)
