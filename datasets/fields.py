@@ -24,7 +24,7 @@ USED_FRAME = LENS | frozenset("file_path transform_matrix transform_matrix_start
 
 INFORMATIVE_TOP = frozenset(
     "applied_transform applied_scale ply_file_path render_aabb integer_depth_scale depth_unit_scale_factor orientation_override "
-    "enable_depth_loading enable_ray_loading fovx fovy name frame_rate fps".split()
+    "enable_depth_loading enable_ray_loading fovx fovy name frame_rate fps procedural".split()
 )
 """``fovx`` and ``fovy`` are written by colmap2nerf and read by nobody; orientation_override concerns a frame of axes we do not build."""
 INFORMATIVE_FRAME = frozenset("colmap_im_id rotation camera_id timestamp image_id".split())

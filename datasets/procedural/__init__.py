@@ -1,0 +1,8 @@
+"""The project's own scene: an armillary sphere on a wooden stand, ray-traced with exact cameras and exact geometry."""
+
+from __future__ import annotations
+
+from .make import make_scene
+from .world import Geometry, Trace, geometry
+
+__all__ = ["Geometry", "Trace", "geometry", "make_scene"]
