@@ -12,16 +12,18 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from .space import Space
 
-DECAY = 0.95
-"""What a visited cell keeps of its old value."""
+DECAY = 0.7
+"""What a visited cell keeps of its old value; instant-ngp's 0.95 is for a grid whose every cell decays at every update."""
 ALPHA_THRESHOLD = 0.01
 """A cell is occupied above this alpha over one reference step (instant-ngp's minimal optical thickness) ..."""
 MEAN_FRACTION = 0.5
 """... or above this fraction of the mean over all cells where that is lower, so that a young, thin field is not cut away."""
 REFERENCE_STEP = 2.0 * 3.0**0.5 / 1024.0
 """Normalised length: a 1024th of the diagonal of a box of side 2."""
-WARMUP_STEPS, WARMUP_FRACTION, FRACTION = 256, 0.25, 1.0 / 16.0
-"""Share of the cells one update visits, up to and after this training step."""
+INTERVAL = 16
+"""Training steps between updates (Instant-NGP, appendix C)."""
+WARMUP_STEPS, WARMUP_FRACTION, FRACTION = 256, 0.25, 1.0 / 32.0
+"""Share of the cells one update visits, up to and after this training step (then once more, of the occupied ones)."""
 
 _UNKNOWN, _RULED_OUT = -1.0, -2.0
 _CHUNK = 1 << 18
@@ -62,49 +64,32 @@ class Occupancy(nn.Module):
     ) -> None:
         """Look at some cells anew, each at one random point, and rewrite ``bits``.
 
-        Visits cells nobody has looked at first; then, during warm-up, uniformly random ones, and later half
-        uniformly random, half random occupied ones.  Unlike instant-ngp only visited cells decay, so the share
-        of cells an update visits changes how fast the grid follows the field, not what it converges to.
+        Cells take turns: every update visits the next share of all that are not ruled out and, after warm-up,
+        as many occupied ones.  Unlike instant-ngp only visited cells decay, so the share an update visits changes
+        how fast the grid follows the field, not what it converges to.
 
         Args:
             density: world positions [N, 3] -> density per normalised length [N].
-            step: training step, which decides between warm-up and later.
+            step: training step; decides whose turn it is, and between warm-up and later.
             generator: CPU generator; the same state gives the same update.
             fraction: share of all cells to visit (1: every cell); None: the schedule's.
         """
-        warm = step < WARMUP_STEPS
-        if fraction is None:
-            fraction = WARMUP_FRACTION if warm else FRACTION
-        cells = self._choose(fraction, warm, generator)
         flat = self.density.view(-1)
-        for part in torch.split(cells, _CHUNK):
-            alpha = self._alpha(density, space, part, generator)
-            old = flat[part]
-            flat[part] = torch.where(old == _UNKNOWN, alpha, torch.maximum(old * DECAY, alpha))
+        allowed = (flat != _RULED_OUT).nonzero()[:, 0]
+        if fraction is not None:
+            turns = [(allowed, max(1, round(1.0 / fraction)))]
+        elif step < WARMUP_STEPS:
+            turns = [(allowed, max(1, round(1.0 / WARMUP_FRACTION)))]
+        else:
+            occupied = self.bits.view(-1).nonzero()[:, 0]
+            count = max(1, int(FRACTION * flat.numel()))
+            turns = [(allowed, round(1.0 / FRACTION)), (occupied, max(1, -(-occupied.numel() // count)))]
+        for cells, stride in turns:
+            for part in cells[step // INTERVAL % stride :: stride].split(_CHUNK):
+                alpha = self._alpha(density, space, part, generator)
+                old = flat[part]
+                flat[part] = torch.where(old == _UNKNOWN, alpha, torch.maximum(old * DECAY, alpha))
         self.refresh_bits()
-
-    def _choose(self, fraction: float, warm: bool, generator: torch.Generator) -> Tensor:
-        """Flat indices of the cells to visit, sorted and unique, on the grid's device."""
-        flat = self.density.view(-1)
-        ruled_out = bool((flat == _RULED_OUT).any())
-        total = flat.numel()
-        if fraction >= 1.0:
-            return (flat != _RULED_OUT).nonzero()[:, 0] if ruled_out else torch.arange(total, device=flat.device)
-        count = max(1, int(fraction * total))
-        unknown = (flat == _UNKNOWN).nonzero()[:, 0]
-        if unknown.numel() > count:
-            return unknown[torch.randperm(unknown.numel(), generator=generator)[:count].to(flat.device)].sort().values
-        rest = count - unknown.numel()
-        picks = [unknown]
-        occupied = self.bits.view(-1).nonzero()[:, 0]
-        uniform = rest if warm or not occupied.numel() else rest - rest // 2
-        picks.append(torch.randint(total, (uniform,), generator=generator).to(flat.device))
-        if uniform < rest:
-            if occupied.numel() > rest - uniform:
-                occupied = occupied[torch.randint(occupied.numel(), (rest - uniform,), generator=generator).to(flat.device)]
-            picks.append(occupied)
-        cells = torch.unique(torch.cat(picks))
-        return cells[flat[cells] != _RULED_OUT] if ruled_out else cells
 
     def _alpha(self, density: Callable[[Tensor], Tensor], space: Space, cells: Tensor, generator: torch.Generator) -> Tensor:
         """Alpha of a reference step at one random point of each cell.

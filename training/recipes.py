@@ -20,7 +20,6 @@ class Recipe:
     """March resolution while training."""
     termination: float = 1e-3
     """Samples behind this transmittance get no gradient (kernels.md: 70 % of the backward work on lego)."""
-    occupancy_every: int = 16
     max_rays: int = 1 << 16
 
     def with_overrides(self, rate: float | None, samples: int | None) -> Recipe:

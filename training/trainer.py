@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..render.renderer import render_rays
 from ..render.types import RenderSettings
 from ..representations.field import Field
+from ..representations.occupancy import INTERVAL
 from .batches import Batch
 from .budget import Budget
 from .optimizer import FieldAdam
@@ -84,7 +85,7 @@ class Trainer:
         progress = self.budget.progress
         if self.field.milestone(progress):
             self.optimizer.rebuild(self.field)
-        if self.budget.step % self.recipe.occupancy_every == 0:
+        if self.budget.step and self.budget.step % INTERVAL == 0:
             self.field.occupancy.update(self.field.density, self.field.space, self.budget.step, self.generator)
 
         batch = self.batches.next(self.rays, self.generator)
