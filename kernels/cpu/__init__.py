@@ -41,6 +41,7 @@ _HOME = {
     "march": "marching",
     "supports": "plan",
     "vm_products": "factor_ops",
+    "voxel_interpolate": "voxel_ops",
     "warm_up": "warm",
 }
 
