@@ -97,7 +97,7 @@ def march(
     out_rays, out_t, out_delta = [], [], []
     todo = sane.nonzero()[:, 0]
     per_chunk = max(1, _CHUNK // max(1, count))
-    for chunk in torch.split(todo, per_chunk):
+    for chunk in torch.split(todo, per_chunk) if todo.numel() else ():
         # Intervals that start behind every far of the chunk hold no sample.
         reach = (far[chunk] - near[chunk]).max()
         used = int(torch.searchsorted(edges, reach.to(edges.dtype)).clamp(max=count)) if count else 0
@@ -124,9 +124,10 @@ def march(
 def transmittance(density: Tensor, delta: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
     """Transmittance in front of each packed sample and its alpha = 1 - exp(-density * delta), both [M]. Differentiable in density.
 
-    Sums in float64: one running sum serves all rays, and a difference of two long sums must keep its digits.
+    Sums in float64: one running sum serves all rays, and a difference of two long sums must keep its digits (so an
+    optical depth counts no further than 100, where nothing gets through).
     """
-    optical = density.double() * delta.double()
+    optical = (density.double() * delta.double()).clamp(max=100.0)
     before = optical.cumsum(0) - optical
     counts = offsets[1:] - offsets[:-1]
     first = offsets[:-1].clamp(max=max(0, density.shape[0] - 1))
