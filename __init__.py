@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .datasets import make_scene as make_scene
+    from .datasets.procedural import make_scene as make_scene
     from .datasets.scene import Scene as Scene
     from .datasets.scene import load_scene as load_scene
     from .errors import UserError as UserError
@@ -47,7 +47,7 @@ _HOME = {
     "families": ".representations.registry",
     "load_field": ".representations.field_file",
     "load_scene": ".datasets.scene",
-    "make_scene": ".datasets",
+    "make_scene": ".datasets.procedural",
     "render_image": ".render.renderer",
     "render_rays": ".render.renderer",
     "save_field": ".representations.field_file",

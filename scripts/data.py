@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional
 
 from .. import progress
 from .info import lines
-from .options import Talk, claim_folder, describe_scene, open_scene, start_folder, value
+from .options import Talk, describe_scene, open_scene, value
 
-SCENE_FILES = ("train", "val", "test", "transforms_*.json", "scene.json")
-"""What a made scene consists of, and --overwrite removes."""
+if TYPE_CHECKING:
+    from ..datasets.scene import Scene
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,24 +38,27 @@ class DataMake(Talk):
     """Pictures to score on."""
     seed: Annotated[int, value("K", "0")] = 0
     """Another seed makes another arrangement."""
+    samples: Annotated[int, value("N", "3")] = 3
+    """Squared, the most rays that form a pixel."""
     overwrite: bool = False
     """Replace the scene that FOLDER holds."""
 
     def run(self) -> int:
         self.talk()
-        claim_folder(self.out, overwrite=self.overwrite)
-        start_folder(self.out, SCENE_FILES if self.overwrite else ())
-        write_scene(self.out, size=self.size, train=self.train, val=self.val, test=self.test, seed=self.seed)
+        counts = {"train": self.train, "val": self.val, "test": self.test}
+        write_scene(self.out, counts, size=self.size, seed=self.seed, samples=self.samples, overwrite=self.overwrite)
         return 0
 
 
-def write_scene(out: Path, *, size: int, train: int, val: int, test: int, seed: int = 0) -> None:
-    """Make the scene with a progress bar."""
-    from ..datasets import make_scene
+def write_scene(out: Path, counts: dict[str, int], *, size: int, seed: int = 0, samples: int = 3, overwrite: bool = False) -> None:
+    """Make the scene with a progress bar; ``counts`` are the pictures of each split."""
+    from ..datasets.procedural import make_scene
 
-    with progress.Bar("making the scene", train + val + test, "pictures") as bar:
-        make_scene(out, size=size, train=train, val=val, test=test, seed=seed, progress=lambda done, total: bar.update(done))
-    progress.say(f"wrote {out}: {train} train, {val} val, {test} test pictures of {size}x{size}")
+    total = sum(counts.values())
+    progress.say(f"making {total} pictures of {size}x{size} in {out}")
+    with progress.Bar("scene", max(1, total), "pictures") as bar:
+        make_scene(out, **counts, size=size, seed=seed, samples=samples, overwrite=overwrite, progress=lambda done, _: bar.update(done))
+    progress.say(f"wrote {out}: {', '.join(f'{count} {split}' for split, count in counts.items())}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +72,8 @@ class DataInfo(Talk):
 
     def run(self) -> int:
         self.talk(messages_to_stderr=self.json)
-        from ..datasets import summary
-
         scene = open_scene(self.data)
-        facts = summary(scene)
+        facts = scene_facts(scene)
         if self.json:
             print(json.dumps(facts, indent=2))
         else:
@@ -78,3 +81,41 @@ class DataInfo(Talk):
             for line in lines(facts):
                 progress.say(line)
         return 0
+
+
+def scene_facts(scene: Scene) -> dict[str, Any]:
+    """What a dataset holds and how it was understood. JSON-able; lengths in the dataset's own units."""
+    import numpy as np
+
+    cameras = scene.cameras
+    positions = np.stack([camera.position for camera in cameras])
+    middle = np.array([0.5 * (low + high) for low, high in zip(scene.space.lower, scene.space.upper, strict=True)])
+    distances = np.linalg.norm(positions - middle, axis=1)
+    return {
+        "format": scene.format,
+        "images": {split: len(indices) for split, indices in scene.split.items()},
+        "sizes": _counted(f"{camera.width}x{camera.height}" for camera in cameras),
+        "alpha": scene.has_alpha,
+        "masks": scene.images.has_masks,
+        "decoded": progress.format_bytes(scene.image_bytes),
+        "lenses": _counted("pinhole" if camera.distortion is None else camera.distortion.model for camera in cameras),
+        "field_of_view": _range([camera.fov for camera in cameras], "degrees"),
+        "camera_distance": _range(distances, "from the middle of the box"),
+        "box": {"lower": list(scene.space.lower), "upper": list(scene.space.upper), "unbounded": scene.space.unbounded},
+        "near": scene.near,
+        "up": list(scene.up),
+        "background": scene.background,
+        "fingerprint": scene.fingerprint,
+        "warnings": scene.warnings,
+        "facts": scene.facts,
+    }
+
+
+def _counted(names: Iterable[str]) -> str:
+    counts = Counter(names)
+    return ", ".join(f"{count} of {name}" for name, count in counts.most_common(5)) + (", …" if len(counts) > 5 else "")
+
+
+def _range(values: Any, unit: str) -> str:
+    low, high = float(min(values)), float(max(values))
+    return f"{low:.4g} {unit}" if high - low <= 1e-4 * abs(high) else f"{low:.4g} to {high:.4g} {unit}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from .. import progress
 from ..errors import UserError
-from .data import SCENE_FILES, write_scene
+from .data import write_scene
 from .eval import report, run_evaluation
 from .options import Compute, Talk, WarmUp, claim_folder, describe_scene, open_scene, start_folder, value, write_text
 from .render import render_film
@@ -35,10 +35,11 @@ class Plan:
     fps: float
     levels: int = 8
     log2_table: int = 17
+    samples: int = 3
 
 
 FULL = Plan(size=200, train=100, test=10, seconds=70.0, frames=60, fps=20.0)
-QUICK = Plan(size=40, train=12, test=2, seconds=3.0, frames=6, fps=6.0, levels=4, log2_table=12)
+QUICK = Plan(size=40, train=12, test=2, seconds=3.0, frames=6, fps=6.0, levels=4, log2_table=12, samples=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +69,11 @@ class Demo(Compute, Talk):
         plan = QUICK if self.quick else FULL
         data, run = self.out / "scene", self.out / "run"
         clock = Clock()
-        for folder, ours in ((self.out, DEMO_FILES), (data, SCENE_FILES), (run, RUN_FILES)):
+        for folder, ours in ((self.out, DEMO_FILES), (run, RUN_FILES)):
             start_folder(folder, ours if self.overwrite else ())
         warm_up = WarmUp("hashgrid", device)
-        write_scene(data, size=plan.size, train=plan.train, val=1, test=plan.test, seed=self.seed)
+        counts = {"train": plan.train, "val": 0, "test": plan.test}
+        write_scene(data, counts, size=plan.size, seed=self.seed, samples=plan.samples, overwrite=self.overwrite)
         clock.lap("scene")
 
         from ..render.paths import camera_path
