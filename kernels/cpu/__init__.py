@@ -45,10 +45,13 @@ _HOME = {
     "warm_up": "warm",
 }
 
+_FAMILIES = ("cp", "grid", "hybrid", "vm", "voxels")
+"""Modules that register a family."""
+
 
 def load() -> None:
     """Import Numba and the kernels' modules (about a second); nothing is compiled."""
-    for module in set(_HOME.values()):
+    for module in {*_HOME.values(), *_FAMILIES}:
         importlib.import_module(f".{module}", __name__)
 
 

@@ -207,12 +207,12 @@ def _scatter_tile(field, grads, part, parts, unit, uoff, dx, dxoff, count, rows,
     return compiled
 
 
-def make_field(encoding: CPEncoding, packer: Packer, color_at: int, color: np.ndarray) -> CPField:
+def make_field(encoding: CPEncoding, weights: np.ndarray, color_at: int, color: np.ndarray) -> CPField:
     density, lines = encoding.density_lines, encoding.color_lines
     return CPField(
         triple(density), triple(lines), np.array([t.shape[0] for t in density], np.int64), np.array([t.shape[0] for t in lines], np.int64),
         density[0].shape[1], lines[0].shape[1], np.float32(encoding.shift), flat(encoding.basis), turned_basis(encoding.basis, 1),
-        packer.pack(), color_at, color,
+        weights, color_at, color,
     )  # fmt: skip
 
 
@@ -232,7 +232,7 @@ def parts(encoding: CPEncoding) -> int:
 def plan_cp(lowered: Lowered, encoding: CPEncoding) -> Plan:
     packer = Packer()
     color_at, color = packer.add(lowered.color_head, 2 * SH)
-    field = make_field(encoding, packer, color_at, color)
+    field = make_field(encoding, packer.pack(), color_at, color)
     work = max(scratch_numbers(encoding), network_scratch(color))
     shape = Shape(HAND, HAND, 2 * SH * TILE + activations(color), 9 * TILE, work, 1, 1)
     return Plan(field, shape, tables(encoding), packer.tensors, packer.places, packer.length, parts(encoding))

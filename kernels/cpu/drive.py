@@ -178,7 +178,6 @@ def evaluate_round(field, shape, bench, found):  # type: ignore[no-untyped-def]
 def render_lane(field, shape, lattice, rays, rounds, first, last, out, store, lane, keep, bench, cancel):  # type: ignore[no-untyped-def]
     """Rays first..last. False: the store is full or the caller cancelled."""
     e, h = shape.first_x, shape.first_h
-    late = e < shape.encoded or h < shape.hand
     intervals = lattice.edges.shape[0] - 1
     size = last - first
     for local in range(size):
@@ -224,10 +223,9 @@ def render_lane(field, shape, lattice, rays, rounds, first, last, out, store, la
                 bench.live_h[row * TILE + filled] = bench.h[source + row * TILE]
             for row in range(16):
                 bench.live_sh[row * TILE + filled] = bench.sh[local, row]
-            if keep or late:
-                source = tile * 3 * TILE + s
-                for row in range(3):
-                    bench.live_unit[row * TILE + filled] = bench.unit[source + row * TILE]
+            source = tile * 3 * TILE + s
+            for row in range(3):
+                bench.live_unit[row * TILE + filled] = bench.unit[source + row * TILE]
             if keep:
                 source = tile * e * TILE + s
                 for row in range(e):

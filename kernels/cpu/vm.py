@@ -187,13 +187,13 @@ def columns(rank: int) -> int:
     return -(-rank // 16)
 
 
-def make_field(encoding: VMEncoding, packer: Packer, color_at: int, color: np.ndarray) -> VMField:
+def make_field(encoding: VMEncoding, weights: np.ndarray, color_at: int, color: np.ndarray) -> VMField:
     e = encoding
     return VMField(
         triple(e.density_planes), triple(e.density_lines), triple(e.color_planes), triple(e.color_lines),
         mode_sizes(e.density_planes, e.density_lines), mode_sizes(e.color_planes, e.color_lines),
         e.density_lines[0].shape[1], e.color_lines[0].shape[1], np.float32(e.shift), flat(e.basis), turned_basis(e.basis, 3),
-        packer.pack(), color_at, color,
+        weights, color_at, color,
     )  # fmt: skip
 
 
@@ -213,7 +213,7 @@ def parts(encoding: VMEncoding) -> int:
 def plan_vm(lowered: Lowered, encoding: VMEncoding) -> Plan:
     packer = Packer()
     color_at, color = packer.add(lowered.color_head, 2 * SH)
-    field = make_field(encoding, packer, color_at, color)
+    field = make_field(encoding, packer.pack(), color_at, color)
     work = max(scratch_numbers(encoding), network_scratch(color))
     shape = Shape(HAND, HAND, 2 * SH * TILE + activations(color), 9 * TILE, work, 1, 1)
     return Plan(field, shape, tables(encoding), packer.tensors, packer.places, packer.length, parts(encoding))
