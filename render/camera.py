@@ -83,7 +83,7 @@ class Camera:
         """Rays through ``pixels`` [N, 2] (x, y); None: through all pixel centres, row by row, [H * W]."""
         pixels = pixels.detach().cpu() if isinstance(pixels, Tensor) else pixels
         xy = pixel_centres(self.width, self.height) if pixels is None else np.asarray(pixels, np.float64).reshape(-1, 2)
-        directions = lens_directions(self, xy) @ _gl_rotation(self.camera_to_world).T
+        directions = lens_directions(self, xy) @ opencv_rotation(self.camera_to_world).T
         origins = np.broadcast_to(self.position, directions.shape)
         return Rays(torch.from_numpy(origins.astype(np.float32)), torch.from_numpy(directions.astype(np.float32)))
 
@@ -95,7 +95,7 @@ class Camera:
         """
         points = points.detach().cpu() if isinstance(points, Tensor) else points
         world = np.asarray(points, np.float64).reshape(-1, 3)
-        local = (world - self.position) @ _gl_rotation(self.camera_to_world)
+        local = (world - self.position) @ opencv_rotation(self.camera_to_world)
         lens = self.distortion or _PINHOLE
         image = lens.to_image(local)
         return torch.from_numpy(image * (self.fx, self.fy) + (self.cx, self.cy)), torch.from_numpy(local[:, 2].copy())
@@ -144,7 +144,7 @@ class Camera:
 _PINHOLE = Distortion("opencv", (0.0,) * 6)
 
 
-def _gl_rotation(camera_to_world: Array) -> Array:
+def opencv_rotation(camera_to_world: Array) -> Array:
     """Rotation from OpenCV camera axes to the world, [3, 3]: columns 1 and 2 of an OpenGL pose negated."""
     rotation: Array = camera_to_world[:, :3] * (1.0, -1.0, -1.0)
     return rotation

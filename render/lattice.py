@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..kernels.reference import box_range
+from ..kernels import reference
 from ..representations.space import Space
 from .types import Rays, RenderSettings
 
@@ -48,23 +50,21 @@ def _edges(diagonal: float, steps: int, cone: float, near: float, unbounded: boo
     return torch.tensor(distances, dtype=torch.float32, device=device)
 
 
-def ray_range(space: Space, rays: Rays, settings: RenderSettings) -> tuple[Tensor, Tensor]:
+def ray_range(space: Space, rays: Rays, settings: RenderSettings, ops: ModuleType | Any = reference) -> tuple[Tensor, Tensor]:
     """Near and far [N] of each ray, world units: where its lattice starts and where no sample can lie any more.
 
-    Rays that miss a bounded box, or hold NaN or infinity, get near = far = 0: no samples.
+    A ray that misses a bounded box has near >= far; one that holds NaN may get NaN. Marching gives neither a sample.
     """
-    origins, directions = rays.origins, rays.directions
     least = settings.near / space.scale
     if space.unbounded:
-        near = torch.full_like(origins[:, 0], least)
+        near = torch.full_like(rays.origins[:, 0], least)
         far = torch.full_like(near, math.inf)
     else:
-        near, far = box_range(origins, directions, space.lower, space.upper)
-        near = near.clamp_min(least)
+        near, far = ops.box_range(rays.origins, rays.directions, space.lower, space.upper)
+        if least > 0.0:
+            near = near.clamp_min(least)
     if rays.near is not None:
         near = torch.maximum(near, rays.near.to(near))
     if rays.far is not None:
         far = torch.minimum(far, rays.far.to(far))
-    usable = torch.isfinite(origins).all(-1) & torch.isfinite(directions).all(-1) & torch.isfinite(near) & (near < far)
-    zero = torch.zeros_like(near)
-    return torch.where(usable, near, zero), torch.where(usable, far, zero)
+    return near, far

@@ -20,7 +20,7 @@ MARCH_RAYS = 1 << 13
 """Rays marched together without gradients; bounds the memory of their packed samples."""
 COLOR_WEIGHT = 2e-5
 """Samples that weigh less are not worth a colour; at 1,000 of them on a ray the error is still below one grey level in 50."""
-NORMAL_WEIGHT = 1e-3
+NORMAL_WEIGHT = 1e-2
 """Samples that weigh less are not worth the six densities of a normal."""
 
 

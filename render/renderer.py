@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,8 @@ from ..errors import UserError
 from ..kernels import reference
 from ..kernels.lowered import Lowered
 from ..representations.field import Field
-from .camera import Camera
+from .camera import Camera, lens_directions, opencv_rotation, pixel_centres
+from .distortion import Distortion
 from .lattice import lattice_edges, ray_range
 from .marching import composite_normals, composite_rays, concatenate
 from .types import Rays, Rendering, RenderSettings
@@ -62,7 +64,8 @@ def render_rays(
         generator: where random jitter comes from; may live on another device.
     """
     space, device = field.space, rays.origins.device
-    near, far = ray_range(space, rays, settings)
+    ops, lowered, _ = _choice(field, device, settings)
+    near, far = ray_range(space, rays, settings, ops)
     edges = lattice_edges(space, settings, device)
     if jitter is None:
         if settings.jitter:
@@ -71,7 +74,6 @@ def render_rays(
             jitter = torch.full((len(rays),), 0.5, device=device)
     jitter = jitter.to(device, torch.float32)
 
-    ops, lowered, _ = _choice(field, device, settings)
     if lowered is not None:
         rgb, depth, opacity, cost = ops.render_rays(
             *(lowered, field.occupancy.bits, rays.origins, rays.directions, near, far, jitter, edges),
@@ -136,9 +138,8 @@ def render_image(
         Cancelled: ``cancel`` returned True.
     """
     device = field.device
-    order, inverse = tile_order(camera.width, camera.height, TILE)
-    rays = camera.rays()
-    rays = Rays(rays.origins[order].to(device), rays.directions[order].to(device))
+    rays = _tiled_rays(camera, device)
+    _, inverse = tile_order(camera.width, camera.height, TILE)
     chunk = CHUNK if progress is None and cancel is None else SHORT_CHUNK
     if cancel is not None and _choice(field, device, settings)[1] is None:
         chunk = SLOW_CHUNK
@@ -149,7 +150,7 @@ def render_image(
         parts.append(render_rays(field, rays[begin : begin + chunk], settings, background=background))
         if progress is not None:
             progress(min(1.0, (begin + chunk) / len(rays)))
-    flat, shape = concatenate(parts), (camera.height, camera.width)
+    flat, shape = parts[0] if len(parts) == 1 else concatenate(parts), (camera.height, camera.width)
     inverse = inverse.to(device)
 
     def picture(values: Tensor) -> Tensor:
@@ -172,6 +173,23 @@ def tile_order(width: int, height: int, tile: int) -> tuple[Tensor, Tensor]:
     key = ((y // tile) * across + x // tile) * tile * tile + (y % tile) * tile + x % tile
     order = torch.argsort(key.reshape(-1))
     return order, torch.argsort(order)
+
+
+def _tiled_rays(camera: Camera, device: torch.device) -> Rays:
+    """All rays of a picture in the order of :func:`tile_order`."""
+    local = _tiled_directions(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy, camera.distortion)
+    rotation = torch.as_tensor(opencv_rotation(camera.camera_to_world), dtype=torch.float32)
+    directions = local @ rotation.T
+    origins = torch.tensor(camera.position.tolist(), dtype=torch.float32).expand_as(directions).contiguous()
+    return Rays(origins.to(device), directions.to(device))
+
+
+@lru_cache(maxsize=2)
+def _tiled_directions(width: int, height: int, fx: float, fy: float, cx: float, cy: float, lens: Distortion | None) -> Tensor:
+    """Directions [H * W, 3] in OpenCV camera axes, tile by tile; kept, because films and viewers move one lens about."""
+    order, _ = tile_order(width, height, TILE)
+    camera = Camera(width, height, fx, fy, cx, cy, np.eye(4), lens)
+    return torch.as_tensor(lens_directions(camera, pixel_centres(width, height)), dtype=torch.float32)[order]
 
 
 def _choice(field: Field, device: torch.device, settings: RenderSettings) -> tuple[ModuleType | Any, Lowered | None, str]:

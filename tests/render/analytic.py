@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor, nn
+
 from fieldmorph.representations.field import Field, Geometry
 from fieldmorph.representations.space import Space
-from torch import Tensor, nn
 
 UNIT_BOX = Space((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
 

@@ -8,9 +8,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from fieldmorph.render.camera import Camera, CameraSet, Distortion, look_at, pixel_centres
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fieldmorph.render.camera import Camera, CameraSet, Distortion, look_at, pixel_centres
 
 FOX = Distortion("opencv", (0.0578421, -0.0805099, 0.0, 0.0, -0.000980296, 0.00015575))
 BARREL = Distortion("opencv", (-0.35, 0.12, -0.01, 0.002, 0.001, -0.002))

@@ -8,6 +8,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+
 from fieldmorph.errors import UserError
 from fieldmorph.render.images import colormap, depth_range, is_complete_png, picture, save_depth, save_image, to_bytes
 from fieldmorph.render.types import Rendering

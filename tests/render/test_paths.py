@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from analytic import UNIT_BOX, Ball
+
 from fieldmorph.errors import UserError
 from fieldmorph.render.camera import Camera, look_at
 from fieldmorph.render.overview import overview, recorded_cameras

@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 from analytic import UNIT_BOX, Ball, SoftBall
+from torch import nn
+
 from fieldmorph.errors import UserError
 from fieldmorph.render.camera import Camera, look_at
 from fieldmorph.render.renderer import Cancelled, render_image, render_rays, tile_order
 from fieldmorph.render.types import Rays, RenderSettings
 from fieldmorph.representations.space import Space
-from torch import nn
 
 NOTHING = RenderSettings(background="none", termination=0.0)
 STEP = math.sqrt(12.0) / NOTHING.steps
