@@ -72,7 +72,7 @@ class Demo(Compute, Talk):
         for folder, ours in ((self.out, DEMO_FILES), (run, RUN_FILES)):
             start_folder(folder, ours if self.overwrite else ())
         warm_up = WarmUp("hashgrid", device)
-        counts = {"train": plan.train, "val": 0, "test": plan.test}
+        counts = {"train": plan.train, "val": 1, "test": plan.test}
         write_scene(data, counts, size=plan.size, seed=self.seed, samples=plan.samples, overwrite=self.overwrite)
         clock.lap("scene")
 
