@@ -91,6 +91,29 @@ def test_installed_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) 
     assert "train" in call(str(target / "bin" / "fieldmorph"), "--help")
 
 
+@pytest.mark.slow
+def test_demo_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
+    """In a virtual environment that sees this one's libraries but not its editable fieldmorph; kernels compile anew there."""
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    (site,) = [*venv.glob("lib/python*/site-packages"), *venv.glob("Lib/site-packages")]
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
+    subprocess.run([*install, "--target", str(site), str(wheel)], check=True, capture_output=True)
+    # Folders named in a .pth file are searched, but .pth files in them, such as the editable install's, are not read.
+    (site / "libraries.pth").write_text("\n".join(p for p in sys.path if p.endswith("site-packages")))
+    python = venv / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+
+    def call(*arguments: str) -> str:
+        done = subprocess.run([str(python), *arguments], capture_output=True, text=True, cwd=tmp_path, env=env, timeout=400)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert call("-c", "import fieldmorph; print(fieldmorph.__file__)").startswith(str(site))
+    call("-m", "fieldmorph", "demo", "--quick")
+    assert (tmp_path / "demo" / "turntable.mp4").exists()
+
+
 def test_constraints_pin_every_dependency() -> None:
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
