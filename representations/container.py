@@ -74,6 +74,11 @@ def strict_json(text: str | bytes, what: str) -> Any:
             raise ValueError(f"{what} holds the number {digits[:20]}, which is too large")
         return value
 
+    def whole(digits: str) -> int:
+        if len(digits) > 40:
+            raise ValueError(f"{what} holds a number of {len(digits)} digits")
+        return int(digits)
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
@@ -82,7 +87,7 @@ def strict_json(text: str | bytes, what: str) -> Any:
         return found
 
     try:
-        return json.loads(text, parse_constant=constant, parse_float=number, object_pairs_hook=unique)
+        return json.loads(text, parse_constant=constant, parse_float=number, parse_int=whole, object_pairs_hook=unique)
     except RecursionError:
         raise ValueError(f"{what} is nested too deeply") from None
     except UnicodeDecodeError:
