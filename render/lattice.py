@@ -47,7 +47,8 @@ def _edges(diagonal: float, steps: int, cone: float, near: float, unbounded: boo
             count = math.ceil(math.log(end / last) / math.log(growth))
             distances = np.concatenate([distances, last * growth ** np.arange(1, count + 1)])
         distances = distances - near
-    return torch.tensor(distances, dtype=torch.float32, device=device)
+    with torch.inference_mode(False):  # the cached tensor may serve a training step next
+        return torch.tensor(distances, dtype=torch.float32, device=device)
 
 
 def ray_range(space: Space, rays: Rays, settings: RenderSettings, ops: ModuleType | Any = reference) -> tuple[Tensor, Tensor]:

@@ -85,18 +85,19 @@ def path_orbit(seen: Overview, count: int) -> list[Camera]:
 
 
 def path_spiral(seen: Overview, count: int) -> list[Camera]:
-    """Two turns of a Lissajous figure in front of the scene, looking at what the cameras look at (after LLFF's render path)."""
-    if seen.surrounds or len(seen.positions) == 0:
-        arm = math.cos(seen.elevation) * seen.heading + math.sin(seen.elevation) * seen.up
-        base = seen.centre + seen.radius * arm
-        extent = np.full(3, 0.15 * seen.radius)
+    """A Lissajous figure in front of the scene, looking at what the cameras look at (after LLFF's render path)."""
+    free = seen.surrounds or len(seen.positions) == 0
+    if free:
+        base = seen.centre + seen.radius * (math.cos(seen.elevation) * seen.heading + math.sin(seen.elevation) * seen.up)
     else:
-        base = seen.positions.mean(0)
+        # Start from the camera nearest to all others: their mean may be a place nobody photographed from.
+        apart = np.linalg.norm(seen.positions[:, None] - seen.positions[None], axis=-1).sum(1)
+        base = seen.positions[int(np.argmin(apart))]
     pose = look_at(base, seen.centre, seen.up)
-    if not (seen.surrounds or len(seen.positions) == 0):
-        # Stay where cameras stood: four fifths of their spread along each axis of the mean view.
-        extent = np.quantile(np.abs((seen.positions - base) @ pose[:, :3]), 0.8, axis=0)
-        extent = np.maximum(extent, 0.02 * np.linalg.norm(base - seen.centre))
+    extent = np.full(3, 0.15 * seen.radius)
+    if not free:
+        # Stay where cameras stood: within four fifths of their spread along each axis of that view.
+        extent = np.clip(np.quantile(np.abs((seen.positions - base) @ pose[:, :3]), 0.8, axis=0), 0.02 * seen.radius, 0.2 * seen.radius)
     turn = 4.0 * np.pi * np.arange(count) / count
     local = np.stack([np.cos(turn), np.sin(turn), np.sin(0.5 * turn)], -1) * extent
     return _looking(base + local @ pose[:, :3].T, seen)
@@ -129,7 +130,7 @@ def path_along(cameras: Sequence[Camera], seen: Overview, seconds: float, fps: f
         raise UserError("a path along the training cameras needs a field that recorded them; choose orbit or name a JSON file")
     order = _capture_order(cameras)
     poses = np.stack([cameras[i].camera_to_world for i in order])
-    if len(poses) > 4:
+    for _ in range(min(4, len(poses) // 4)):
         poses = _smoothed(poses)
     times = [cameras[i].time for i in order]
     # Several keys between two frames could not be told apart; leave out what the film cannot show.
