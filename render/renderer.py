@@ -23,7 +23,7 @@ from .lattice import lattice_edges, ray_range
 from .marching import composite_normals, composite_rays, concatenate
 from .types import Rays, Rendering, RenderSettings
 
-__all__ = ["Cancelled", "background_color", "render_image", "render_path", "render_rays"]
+__all__ = ["Cancelled", "background_color", "render_image", "which_renderer", "render_rays"]
 
 TILE = 16
 """Rays of an image are fed in squares of this many pixels: neighbours meet the same cells, which stay in the cache."""
@@ -95,7 +95,7 @@ def render_rays(
     return Rendering(rgb, found.depth / found.opacity.clamp_min(EPSILON), found.opacity, normals, found.cost)
 
 
-def render_path(field: Field, settings: RenderSettings | None = None) -> str:
+def which_renderer(field: Field, settings: RenderSettings | None = None) -> str:
     """How this field would be rendered now, for people: "fused", or "reference: " and the reason."""
     return _choice(field, field.device, settings or RenderSettings())[2]
 

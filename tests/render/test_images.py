@@ -168,3 +168,24 @@ def test_missing_encoder_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match="PNG frames"), open_video(tmp_path / "a.mp4"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+
+    def film() -> None:
+        with open_video(tmp_path / "a.mp4") as write:
+            for _ in range(30):
+                write(noise)
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1]))  # stands in for a full disk: writes beyond fail
+    try:
+        with pytest.raises(UserError, match=r"a\.mp4.*cannot be written"):
+            film()
+        with pytest.raises(UserError, match=r"a\.png.*cannot be written"):
+            save_image(tmp_path / "a.png", noise)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fieldmorph import kernels
 from fieldmorph.render.camera import Camera, look_at
-from fieldmorph.render.renderer import render_image, render_path, render_rays
+from fieldmorph.render.renderer import render_image, which_renderer, render_rays
 from fieldmorph.render.types import RenderSettings
 from fieldmorph.representations.field import Field
 from fieldmorph.representations.registry import build, families
@@ -62,13 +62,13 @@ def decibels(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("name", sorted(families()))
 def test_pictures_agree(name: str, unbounded: bool) -> None:
     field = lively(name, unbounded)
-    if render_path(field) != "fused":
-        pytest.skip(render_path(field))
+    if which_renderer(field) != "fused":
+        pytest.skip(which_renderer(field))
     # Fog without bounds has hundreds of samples on every ray, and a normal costs six densities each.
     view, settings = (camera(8), replace(SETTINGS, normals=False)) if unbounded else (camera(16), SETTINGS)
     fused = render_image(field, view, settings)
     kernels.set_kernels("reference")
-    assert render_path(field).startswith("reference")
+    assert which_renderer(field).startswith("reference")
     slow = render_image(field, view, settings)
     assert float(slow.opacity.mean()) > 0.05
     assert decibels(fused.rgb, slow.rgb) > 55.0
@@ -86,8 +86,8 @@ def test_pictures_agree(name: str, unbounded: bool) -> None:
 @pytest.mark.parametrize("name", sorted(families()))
 def test_gradients_agree(name: str) -> None:
     field = lively(name, False)
-    if render_path(field) != "fused":
-        pytest.skip(render_path(field))
+    if which_renderer(field) != "fused":
+        pytest.skip(which_renderer(field))
     rays = camera(10).rays()
     weights = torch.rand(100, 3, generator=torch.Generator().manual_seed(2))
     settings = RenderSettings(steps=96, background="black", termination=1e-3)
