@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fieldmorph import kernels
 from fieldmorph.render.camera import Camera, look_at
-from fieldmorph.render.renderer import render_image, which_renderer, render_rays
+from fieldmorph.render.renderer import render_image, render_rays, which_renderer
 from fieldmorph.render.types import RenderSettings
 from fieldmorph.representations.field import Field
 from fieldmorph.representations.registry import build, families
