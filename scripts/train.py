@@ -73,12 +73,13 @@ class Train(Compute, FamilyOptions, Talk):
         warm_up = WarmUp(options.field, device)
         scene = open_scene(data)
         progress.say(f"{data}: {describe_scene(scene)}")
-        start_folder(self.out, RUN_FILES if self.overwrite else ())
         warm_up.wait()
+        start_folder(self.out, RUN_FILES if self.overwrite else ())
         return run_training(scene, options, self.out, resume=self.resume)
 
     def _options(self) -> tuple[TrainOptions, Path]:
         """What to train with, and on what: the flags, over the run's own config where it is resumed."""
+        from ..representations.options import options_from
         from ..representations.registry import get_family
         from ..training import TrainOptions, read_config
 
@@ -93,6 +94,7 @@ class Train(Compute, FamilyOptions, Talk):
             raise UserError("name the DATA to train on: a folder of posed images, or a transforms.json")
         family = get_family(given.get("field") or (before.field if before else TrainOptions.field))
         settings = parse_settings(self.set_, family.options)
+        options_from(family.options, settings)  # a value that cannot be is said before anything is read
         if settings or not before:
             given["family_options"] = settings
         if self.device == "auto" and before:

@@ -137,6 +137,8 @@ def test_usage_errors_exit_2_and_say_what(
         (["train", "x", "--out", "run", "--field", "hashgird"], ["hashgird", "hashgrid"]),
         (["train", "x", "--out", "run", "--set", "levls=4"], ["levls", "did you mean 'levels'?"]),
         (["train", "x", "--out", "run", "--set", "levels"], ["KEY=VALUE"]),
+        (["train", "x", "--out", "run", "--set", "levels=99"], ["levels=99", "1 to 32"]),
+        (["train", "x", "--out", "run", "--set", "levels=few"], ["levels", "whole number"]),
         (["train", "x", "--out", "run", "--kernels", "abacus"], ["abacus"]),
         (["train", "x", "--out", "file"], ["file", "folder"]),
         (["train", "x", "--out", "full"], ["full", "--overwrite", "--resume"]),
