@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -140,3 +141,29 @@ def test_no_registry_host_and_no_machine_path_is_named() -> None:
         if path.suffix in {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ""} and path.is_file() and path != Path(__file__).resolve():
             found = words.search(path.read_text(errors="replace"))
             assert found is None, f"{name} names {found[0] if found else ''}"
+
+
+def test_what_is_imported_is_declared() -> None:
+    """Every library the shipped code imports is a dependency, or belongs to an extra and is imported where it is used."""
+    names = {"yaml": "pyyaml", "PIL": "pillow", "skimage": "scikit-image", "llvmlite": "numba"}
+    needed = {r for requirement in PROJECT["project"]["dependencies"] for r in re.findall(r"^[\w.-]+", requirement)}
+    optional = {r for extra in PROJECT["project"]["optional-dependencies"].values() for d in extra for r in re.findall(r"^[\w.-]+", d)}
+    optional |= {"triton", "tinycudann", "lpips"}  # come with PyTorch, or are used where they happen to be installed
+    used: set[str] = set()
+    for package in PROJECT["tool"]["setuptools"]["packages"]:
+        for path in ROOT.joinpath(*package.split(".")[1:]).glob("*.py"):
+            tree = ast.parse(path.read_text())
+            for node in ast.walk(tree):
+                modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and not node.level:
+                    modules = [node.module or ""]
+                for module in modules:
+                    library = names.get(module.split(".")[0], module.split(".")[0])
+                    if library in sys.stdlib_module_names:
+                        continue
+                    used.add(library)
+                    assert library in needed or library in optional, f"{path.relative_to(ROOT)}:{node.lineno} imports {library}"
+                    assert library in needed or node not in tree.body, (
+                        f"{path.relative_to(ROOT)}:{node.lineno} imports {library} at the top"
+                    )
+    assert not needed - used - {"av", "tensorboard"}, "declared, but neither imported nor what imageio and torch.utils.tensorboard import"
