@@ -16,7 +16,7 @@ class Recipe:
     samples: int
     """Live field evaluations per step that the ray batch adapts to."""
     schedule: RateSchedule
-    steps_per_diagonal: int = 512
+    steps_per_diagonal: int = 256
     """March resolution while training."""
     termination: float = 1e-3
     """Samples behind this transmittance get no gradient (kernels.md: 70 % of the backward work on lego)."""
@@ -27,11 +27,11 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "hashgrid": Recipe(rate=1e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.3, final=0.03)),
-    "hybrid": Recipe(rate=1e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.3, final=0.03)),
-    "vm": Recipe(rate=2e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.0, final=0.1)),
+    "hashgrid": Recipe(rate=2e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.3, final=0.03)),
+    "hybrid": Recipe(rate=2e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.3, final=0.03)),
+    "vm": Recipe(rate=4e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.05)),
     "cp": Recipe(rate=2e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.0, final=0.1)),
-    "voxels": Recipe(rate=5e-2, samples=32_768, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.1)),
+    "voxels": Recipe(rate=0.4, samples=32_768, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.05)),
     "mlp": Recipe(rate=1e-3, samples=8_192, schedule=RateSchedule(warmup=200, decay_from=0.2, final=0.03)),
 }
 

@@ -51,7 +51,7 @@ def test_training_learns_the_ball(ball_scene: Scene, tmp_path: Path) -> None:
     result = train(ball_scene, replace(SMALL, steps=200), tmp_path / "run")
     assert result.finished and result.step == 200
     trained = evaluate(load_run_or_field(tmp_path / "run"), ball_scene)
-    assert trained.mean["psnr"] > 22.0
+    assert trained.mean["psnr"] > 20.0
     assert len(trained.images) == 2 and trained.protocol["background"] == "white"
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 200 and rows[-1]["psnr"] > rows[0]["psnr"]
