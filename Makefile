@@ -39,7 +39,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)
-	$(BIN)/fieldmorph bench $(ARGS)
+	$(BIN)/fieldmorph bench --out benchmarks/results $(ARGS)
 
 wheel: $(READY)
 	rm -rf build dist

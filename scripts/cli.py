@@ -28,6 +28,7 @@ def commands() -> Any:
     """The type tyro parses the command line into: one frozen dataclass per verb, each with ``run()``."""
     from tyro.conf import subcommand
 
+    from .bench import Bench
     from .data import DataInfo, DataMake
     from .demo import Demo
     from .eval import Eval
@@ -41,7 +42,7 @@ def commands() -> Any:
 
     data = verbs(make=DataMake, info=DataInfo)
     data = Annotated[data, subcommand("data", description="Make a scene to train on, or look at one: data make, data info.")]
-    return verbs(demo=Demo) | data | verbs(train=Train, eval=Eval, render=Render, info=Info)
+    return verbs(demo=Demo) | data | verbs(train=Train, eval=Eval, render=Render, info=Info, bench=Bench)
 
 
 def parse(arguments: Sequence[str]) -> Any:

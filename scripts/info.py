@@ -6,9 +6,7 @@ import ast
 import dataclasses
 import inspect
 import json
-import os
 import platform
-import sys
 import textwrap
 from dataclasses import dataclass
 from importlib import metadata
@@ -83,16 +81,17 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     import torch
 
     from .. import kernels
+    from ..benchmarks.machine import describe_cpu
     from ..representations.registry import families
 
     memory = progress.available_memory()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    cpu = describe_cpu()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu["name"]
     return {
         "fieldmorph": __version__,
         "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
         "libraries": {library: version_of(library) for library in LIBRARIES},
-        "cpu": {"name": cpu_name(), "cores": usable_cores(), "threads": torch.get_num_threads()},
+        "cpu": cpu,
         "memory_available": None if memory is None else progress.format_bytes(memory),
         "device": f"{device} ({name})",
         "kernels": kernels.explain(device),
@@ -105,24 +104,6 @@ def version_of(library: str) -> str:
         return metadata.version(library)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def usable_cores() -> int:
-    """Cores this process may run on, which in a container are fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as info:
-            for line in info:
-                if line.lower().startswith("model name"):
-                    return " ".join(line.split(":", 1)[1].split())
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or sys.platform
 
 
 def describe_field(path: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ FLAGS = {
     "render": "--background --data --device --fps --frames --kernels --layer --out --overwrite --path --quiet --resume --size --verbose",
     "info": "--device --family --json --kernels --quiet --verbose",
     "demo": "--device --kernels --out --overwrite --quick --quiet --seconds --seed --verbose",
-    "bench": "--quiet --verbose",
+    "bench": "--against --compare --data --family --json --only --out --quiet --repeats --samples --seconds --verbose --views",
 }
 """Every flag of every verb. Other programs and people's fingers rely on them: edit on purpose."""
 

@@ -1,0 +1,61 @@
+"""What this machine reaches: the two rooflines, measured, and who it is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+def timed(works: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
+    """Median seconds of each piece of work; the pieces take turns, so that a busy moment hits all of them. One unmeasured turn first."""
+    spent: list[list[float]] = [[] for _ in works]
+    for turn in range(repeats + 1):
+        for place, work in enumerate(works):
+            start = time.perf_counter()
+            work()
+            if turn:
+                spent[place].append(time.perf_counter() - start)
+    return [statistics.median(times) for times in spent]
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Rates that no operation exceeds, of all threads together."""
+
+    flops: float
+    """float32 operations per second (a multiply-add counts two): the best of several matrix products."""
+    bytes: float
+    """Bytes per second to and from memory: copying an array larger than the caches."""
+
+
+def measure_roofline(repeats: int = 5) -> Roofline:
+    """Takes about two seconds."""
+    best = 0.0
+    for size in (512, 1024, 2048):
+        a, b = torch.rand(size, size), torch.rand(size, size)
+        out = torch.empty(size, size)
+        (seconds,) = timed([lambda a=a, b=b, out=out: torch.mm(a, b, out=out)], repeats)  # type: ignore[misc]
+        best = max(best, 2.0 * size**3 / seconds)
+    source = torch.rand(1 << 26)
+    target = torch.empty_like(source)
+    (seconds,) = timed([lambda: target.copy_(source)], repeats)
+    return Roofline(best, 2.0 * source.numel() * source.element_size() / seconds)
+
+
+def describe_cpu() -> dict[str, Any]:
+    """Name, usable cores, threads. JSON-able."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            name = next((" ".join(line.split(":", 1)[1].split()) for line in lines if line.lower().startswith("model name")), name)
+    except OSError:
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"name": name, "cores": cores, "threads": torch.get_num_threads(), "system": f"{platform.system()} {platform.machine()}"}

@@ -1,0 +1,89 @@
+"""The whole job against the clock: held-out PSNR after so many seconds of training, and pictures per second of what came out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..datasets.scene import Scene
+from ..render.renderer import render_image
+from ..representations.field import Field
+from ..training import StepStats, Trainer, TrainOptions, evaluate, train
+from ..training.evaluation import eval_settings
+from .machine import timed
+
+MARKS = (5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 75.0, 90.0, 120.0, 150.0, 180.0, 240.0, 300.0, 360.0, 480.0, 600.0, 900.0)
+"""Seconds of training after which the held-out views are scored; the clock stands still meanwhile."""
+
+
+def learning_curve(
+    scene: Scene, options: TrainOptions, views: int, on_point: Callable[[float, float, float], None]
+) -> tuple[Field, list[dict[str, float]]]:
+    """Train for ``options.seconds`` and score ``views`` test views at :data:`MARKS` and at the end.
+
+    ``on_point(progress, seconds, psnr)`` is told each point. Compiling is not counted: the kernels must be ready before.
+    """
+    assert options.seconds is not None
+    marks = [mark for mark in MARKS if mark < options.seconds]
+    points: list[dict[str, float]] = []
+
+    def score(field: Field, step: int, seconds: float) -> None:
+        psnr = evaluate(field, scene, "test", limit=views).mean["psnr"]
+        points.append({"seconds": round(seconds, 2), "step": step, "psnr": psnr})
+        on_point(min(1.0, seconds / options.seconds), seconds, psnr)  # type: ignore[operator]
+
+    def follow(trainer: Trainer, stats: StepStats) -> None:
+        seconds = trainer.budget.elapsed
+        if marks and seconds >= marks[0]:
+            while marks and seconds >= marks[0]:
+                del marks[0]
+            score(trainer.field, stats.step, seconds)
+
+    with tempfile.TemporaryDirectory() as folder:
+        quiet = replace(options, view_seconds=0.0, checkpoint_seconds=1e9)
+        result = train(scene, quiet, Path(folder) / "run", callbacks=[follow])
+        if not result.finished:
+            raise KeyboardInterrupt
+        score(result.field, result.step, result.seconds)
+    return result.field, points
+
+
+def seconds_to(points: Sequence[dict[str, float]], psnr: float) -> float | None:
+    """Seconds of training until a PSNR was reached, interpolated between the points; None: never."""
+    before: dict[str, float] | None = None
+    for point in points:
+        if point["psnr"] >= psnr:
+            if before is None:
+                return point["seconds"]
+            share = (psnr - before["psnr"]) / (point["psnr"] - before["psnr"])
+            return before["seconds"] + share * (point["seconds"] - before["seconds"])
+        before = point
+    return None
+
+
+def frames_per_second(field: Field, scene: Scene, repeats: int = 3) -> dict[str, float]:
+    """Full-quality pictures per second of the first test view at its own size, and at twice its width and height."""
+    camera = scene.cameras[scene.split["test"][0]]
+    settings = eval_settings(field, scene)
+    sizes = [camera, camera.resized(2 * camera.width, 2 * camera.height)]
+    seconds = timed([lambda c=c: render_image(field, c, settings) for c in sizes], repeats)  # type: ignore[misc]
+    return {f"{c.width}x{c.height}": 1.0 / spent for c, spent in zip(sizes, seconds, strict=True)}
+
+
+def measure_training(
+    scene: Scene, family: str, seconds: float, views: int, on_point: Callable[[float, float, float], None]
+) -> dict[str, Any]:
+    """Curve, time to round numbers of dB, frames per second. JSON-able."""
+    field, points = learning_curve(scene, TrainOptions(field=family, seconds=seconds), views, on_point)
+    return {
+        "scene": scene.name,
+        "fingerprint": scene.fingerprint,
+        "family": family,
+        "views": min(views, len(scene.split["test"])),
+        "curve": points,
+        "seconds_to": {str(psnr): seconds_to(points, psnr) for psnr in (25, 28, 30, 32, 33, 35)},
+        "frames_per_second": frames_per_second(field, scene),
+    }

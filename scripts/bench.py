@@ -1,0 +1,157 @@
+"""``fieldmorph bench``: how fast the operations and the whole job are on this machine."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import UseAppendAction
+
+from .. import __version__, progress
+from ..errors import UserError
+from .info import LIBRARIES, version_of
+from .options import Talk, WarmUp, open_scene, start_folder, value
+
+if TYPE_CHECKING:
+    from ..datasets.scene import Scene
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench(Talk):
+    """Measure the operations and the training on this machine's CPU.
+
+    Each operation: items per second, ratio to the reference, share of the machine's measured multiply-add or memory rate.
+    Training: PSNR on held-out views against seconds, and pictures per second.
+    """
+
+    only: Annotated[Literal["operations", "training"] | None, value("PART", "both")] = None
+    """operations or training."""
+    family: Annotated[tuple[str, ...], value("NAME", "operations: all, training: hashgrid"), UseAppendAction] = ()
+    """A family of representation; may be given several times."""
+    samples: Annotated[int, value("N", "32768")] = 32768
+    """Samples along rays that the operations work on."""
+    repeats: Annotated[int, value("N", "5")] = 5
+    """Measurements of each operation; the median counts."""
+    data: Annotated[Path | None, value("DATA", "lego in $FIELDMORPH_DATA, else the project's own scene")] = None
+    """Dataset to train on."""
+    seconds: Annotated[float, value("S", "90")] = 90.0
+    """Seconds of training."""
+    views: Annotated[int, value("N", "5")] = 5
+    """Held-out views that score it."""
+    out: Annotated[Path | None, value("FOLDER")] = None
+    """Folder for the results, a file named after CPU and date."""
+    json: Annotated[Path | None, value("FILE")] = None
+    """Write the results to this file."""
+    against: Annotated[Path | None, value("FILE")] = None
+    """Compare with the results in this file."""
+    compare: Annotated[tuple[Path, Path] | None, value("BEFORE AFTER")] = None
+    """Only compare two files of results."""
+
+    def run(self) -> int:
+        self.talk()
+        from ..benchmarks.results import compare, file_name, load_results, new_results, save_results
+
+        if self.compare is not None:
+            before, after = (load_results(path) for path in self.compare)
+            progress.table(("figure", "before", "after", "change"), compare(before, after))
+            return 0
+        self._check()
+        earlier = None if self.against is None else load_results(self.against)
+        from ..benchmarks.machine import describe_cpu, measure_roofline
+        from ..benchmarks.operations import known_families
+
+        known_families(self.family)
+        if self.out is not None:
+            start_folder(self.out)
+        cpu, roof = describe_cpu(), measure_roofline()
+        libraries = {name: version_of(name) for name in LIBRARIES if version_of(name) != "not installed"}
+        results = new_results(__version__, cpu, libraries, asdict(roof))
+        progress.say(f"{cpu['name']}, {cpu['cores']} cores: {roof.flops / 1e9:.0f} GFLOP/s, {roof.bytes / 1e9:.1f} GB/s")
+        if self.only != "training":
+            results["operations"] = self._operations(roof)
+        if self.only != "operations":
+            results["training"] = self._training()
+        for path in (self.json, self.out and self.out / file_name(results)):
+            if path is not None:
+                save_results(results, path)
+                progress.say(f"wrote {path}")
+        if earlier is not None:
+            progress.table(("figure", "before", "after", "change"), compare(earlier, results))
+        return 0
+
+    def _check(self) -> None:
+        for name, number, most in (("samples", self.samples, 1 << 22), ("repeats", self.repeats, 1000), ("views", self.views, 1000)):
+            if not 1 <= number <= most:
+                raise UserError(f"--{name} {number}: give 1 to {most}")
+        if not 0 < self.seconds < 1e6:
+            raise UserError(f"--seconds {self.seconds}: give a positive number")
+        if self.json is not None and not self.json.absolute().parent.is_dir():
+            raise UserError(f"--json {self.json}: the folder {self.json.parent} does not exist; make it first")
+
+    def _operations(self, roof: Any) -> list[dict[str, Any]]:
+        from ..benchmarks.operations import cases, implementations, known_families, measure
+
+        among, families = implementations(), known_families(self.family)
+        measured = []
+        found = list(cases(families, self.samples))
+        with progress.Bar("operations", len(found), "measured") as bar:
+            for case in found:
+                measured.append(measure(case, among, self.repeats, roof))
+                bar.advance(last=case.name)
+        rows = []
+        for row in measured:
+            for name, numbers in row["implementations"].items():
+                share = next((f"{100 * numbers[k]:.0f} % of {what}" for k, what in SHARES if k in numbers), "")
+                rows.append((row["name"], name, f"{_short(numbers['rate'])} {row['unit']}/s", f"{numbers['ratio']:.1f}x", share))
+        progress.table(("operation", "kernels", "rate", "to reference", "roofline"), rows)
+        return measured
+
+    def _training(self) -> list[dict[str, Any]]:
+        import torch
+
+        from ..benchmarks.training import measure_training
+
+        with tempfile.TemporaryDirectory() as folder:
+            scene = self._scene(Path(folder))
+            runs = []
+            for family in self.family or ("hashgrid",):
+                WarmUp(family, torch.device("cpu")).wait()
+                with progress.Bar(f"train {family} on {scene.name}", 1.0) as bar:
+                    runs.append(
+                        measure_training(
+                            scene,
+                            family,
+                            self.seconds,
+                            self.views,
+                            lambda done, spent, psnr: bar.update(done, count=spent, psnr=round(psnr, 2)),
+                        )
+                    )
+                progress.table(("seconds", "steps", "psnr"), [(p["seconds"], int(p["step"]), p["psnr"]) for p in runs[-1]["curve"]])
+                speed = ", ".join(f"{rate:.2f}/s at {size}" for size, rate in runs[-1]["frames_per_second"].items())
+                progress.say(f"{family}: pictures {speed}")
+        return runs
+
+    def _scene(self, folder: Path) -> Scene:
+        data = self.data
+        lego = Path(os.environ.get("FIELDMORPH_DATA", "")) / "lego"
+        if data is None and os.environ.get("FIELDMORPH_DATA") and lego.is_dir():
+            data = lego
+        if data is None:
+            from .data import write_scene
+
+            data = folder / "own scene"
+            write_scene(data, {"train": 100, "val": 1, "test": self.views}, size=200)
+        scene = open_scene(data)
+        if not scene.split.get("test"):
+            raise UserError(f"{data}: has no test images to score; choose another --data")
+        return scene
+
+
+SHARES = (("flops_share", "multiply-adds"), ("bytes_share", "memory"))
+
+
+def _short(rate: float) -> str:
+    return f"{rate / 1e6:.2f} M" if rate >= 1e5 else f"{rate / 1e3:.1f} k"

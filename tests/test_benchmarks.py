@@ -1,0 +1,102 @@
+"""The benchmarks measure what they say, and results can be kept and compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fieldmorph.benchmarks.machine import Roofline, timed
+from fieldmorph.benchmarks.operations import cases, implementations, make_view, measure
+from fieldmorph.benchmarks.results import compare, file_name, load_results, new_results, save_results
+from fieldmorph.benchmarks.training import seconds_to
+from fieldmorph.errors import UserError
+from fieldmorph.scripts import cli
+
+
+def test_timings_take_turns() -> None:
+    order: list[str] = []
+    seconds = timed([lambda: order.append("a"), lambda: order.append("b")], 3)
+    assert order == ["a", "b"] * 4
+    assert len(seconds) == 2 and min(seconds) >= 0
+
+
+def test_the_view_holds_samples_of_the_shell_ray_by_ray() -> None:
+    view = make_view(3000)
+    assert 1500 <= len(view.t) <= 3000
+    assert int(view.offsets[-1]) == len(view.t) == len(view.rays)
+    assert (view.rays.diff() >= 0).all()
+    radius = view.positions.norm(dim=-1)
+    assert (radius - 0.7).abs().max() < 0.08
+
+
+def test_implementations_answer_the_same_in_every_case() -> None:
+    """What is timed against each other must be the same work."""
+    among = implementations()
+    assert "reference" in among
+    if len(among) < 2:
+        pytest.skip("only the reference works here")
+    for case in cases(["hashgrid"], 600):
+        results = [case.prepare(ops)() for ops in among.values()]
+        if isinstance(results[0], torch.Tensor):
+            assert torch.allclose(results[0], results[1], atol=2e-3), case.name
+
+
+def test_measured_rates_and_shares() -> None:
+    case = next(c for c in cases(["hashgrid"], 600) if c.name == "evaluate hashgrid")
+    row = measure(case, {"reference": implementations()["reference"]}, 1, Roofline(1e12, 1e11))
+    numbers = row["implementations"]["reference"]
+    assert numbers["ratio"] == 1.0
+    assert numbers["rate"] == pytest.approx(case.items / numbers["seconds"])
+    assert numbers["flops_share"] == pytest.approx(case.flops / numbers["seconds"] / 1e12)
+
+
+def test_seconds_to_a_psnr() -> None:
+    points = [{"seconds": 10.0, "psnr": 20.0}, {"seconds": 20.0, "psnr": 30.0}]
+    assert seconds_to(points, 25.0) == pytest.approx(15.0)
+    assert seconds_to(points, 19.0) == 10.0
+    assert seconds_to(points, 31.0) is None
+
+
+def some_results(rate: float, psnr: float) -> dict[str, object]:
+    results = new_results("0", {"name": "A CPU @ 3 GHz", "cores": 2}, {}, {"flops": 1.0, "bytes": 1.0})
+    row = {"seconds": 1.0, "rate": rate, "ratio": 1.0}
+    results["operations"] = [{"name": "march", "items": 1, "unit": "rays", "implementations": {"cpu": row}}]
+    curve = [{"seconds": 60.2, "step": 5, "psnr": psnr}]
+    results["training"] = [{"family": "vm", "scene": "lego", "curve": curve, "frames_per_second": {"8x8": 2.0}}]
+    return results
+
+
+def test_results_are_kept_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = some_results(10.0, 29.0), some_results(25.0, 30.5)
+    assert file_name(before).startswith("a-cpu-3-ghz-2-cores-20")
+    for name, results in (("a", before), ("b", after)):
+        save_results(results, tmp_path / f"{name}.json")
+        assert load_results(tmp_path / f"{name}.json") == results
+    rows = compare(before, after)
+    assert [row[3] for row in rows] == ["2.50x", "+1.50 dB", "1.00x"]
+    assert cli.main(["bench", "--compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    assert "2.50x" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 99}', '{"format": 1, "operations": [3], "training": []}'])
+def test_a_file_that_holds_no_results(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(UserError, match=r"x\.json"):
+        load_results(tmp_path / "x.json")
+
+
+def test_bench_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = tmp_path / "scene"
+    assert cli.main(["data", "make", str(scene), "--size", "24", "--train", "6", "--val", "1", "--test", "1", "--samples", "1", "-q"]) == 0
+    common = ["--family", "hashgrid", "--samples", "500", "--repeats", "1", "--seconds", "1", "--views", "1", "--data", str(scene)]
+    assert cli.main(["bench", *common, "--out", str(tmp_path / "results")]) == 0
+    out = capsys.readouterr().out
+    assert "GFLOP/s" in out and "grid_encode" in out and "pictures" in out
+    (file,) = (tmp_path / "results").iterdir()
+    results = json.loads(file.read_text())
+    assert results["training"][0]["curve"][-1]["psnr"] > 5
+    assert cli.main(["bench", "--samples", "0"]) == 2
+    assert cli.main(["bench", "--family", "nonsense"]) == 2
