@@ -56,7 +56,7 @@ def load_results(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); name a file that fieldmorph bench wrote") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: holds no benchmark results; name a file that fieldmorph bench wrote") from error
-    return results  # type: ignore[no-any-return]
+    return results
 
 
 def numbers(results: dict[str, Any]) -> dict[str, float]:
