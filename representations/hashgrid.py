@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -50,12 +51,12 @@ class HashGridOptions(FieldOptions):
 
     @property
     def resolutions(self) -> tuple[int, ...]:
-        """Cells along a side, per level (Instant-NGP, eq. 2 and 3)."""
+        """Cells along a side, per level (Instant-NGP, eq. 2 and 3; rounded up, as its code does)."""
         finest = self.finest or max(self.base, 173 if self.encoding == "dense" else 2048)
         if self.levels == 1:
             return (finest,)
         growth = (finest / self.base) ** (1.0 / (self.levels - 1))
-        return tuple(int(self.base * growth**level + 1e-6) for level in range(self.levels))
+        return tuple(math.ceil(self.base * growth**level - 1e-6) for level in range(self.levels))
 
 
 def _is_dense(options: HashGridOptions, resolution: int) -> bool:

@@ -18,6 +18,8 @@ ALPHA_THRESHOLD = 0.01
 """A cell is occupied above this alpha over one reference step (instant-ngp's minimal optical thickness) ..."""
 MEAN_FRACTION = 0.5
 """... or above this fraction of the mean over all cells where that is lower, so that a young, thin field is not cut away."""
+ALPHA_FLOOR = 1e-9
+"""Below this nothing is occupied: the mean of what only decays would otherwise keep half of it for ever."""
 REFERENCE_STEP = 2.0 * 3.0**0.5 / 1024.0
 """Normalised length: a 1024th of the diagonal of a box of side 2."""
 INTERVAL = 16
@@ -113,7 +115,7 @@ class Occupancy(nn.Module):
         """Rewrite ``bits`` from ``density``: above the threshold, or never looked at."""
         known = self.density >= 0.0
         mean = self.density.clamp_min(0.0).sum() / known.sum().clamp_min(1)
-        threshold = torch.clamp(MEAN_FRACTION * mean, max=ALPHA_THRESHOLD)
+        threshold = torch.clamp(MEAN_FRACTION * mean, ALPHA_FLOOR, ALPHA_THRESHOLD)
         self.bits.copy_((self.density > threshold) | (self.density == _UNKNOWN))
 
     @torch.no_grad()

@@ -60,7 +60,7 @@ class TensorOptions(FieldOptions):
         self.require(2 <= self.start <= 1024, "start", "2 to 1024")
         self.require(self.start <= self.final <= 1024, "final", "start to 1024")
         self.require(increasing_shares(self.marks), "marks", "increasing shares between 0 and 1")
-        self.require(-20.0 <= self.shift <= 10.0, "shift", "-20 to 10")
+        self.require(-12.0 <= self.shift <= 10.0, "shift", "-12 to 10")
         self.require(self.l1_first >= 0.0, "l1_first", "0 or more")
         self.require(self.l1 >= 0.0, "l1", "0 or more")
         self.require(self.tv_density is None or self.tv_density >= 0.0, "tv_density", "none, 0 or more")

@@ -38,7 +38,7 @@ class VoxelOptions(FieldOptions):
     """Most vertices a refined grid may keep; the resolution gives way."""
     degree: int = 3
     """Spherical-harmonic degree: degree^2 coefficients per colour channel."""
-    init: float = -4.0
+    init: float = -2.0
     """Raw log density of an untrained voxel; low, so that training starts in nearly transparent space."""
     empty: float = -10.0
     """Raw log density that a pruned vertex counts as."""
@@ -58,8 +58,8 @@ class VoxelOptions(FieldOptions):
         self.require(increasing_shares(self.marks), "marks", "increasing shares between 0 and 1")
         self.require(8 <= self.max_rows <= 1 << 27, "max_rows", "8 to 134217728")
         self.require(1 <= self.degree <= 4, "degree", "1 to 4")
-        for name in ("init", "empty"):
-            self.require(-30.0 <= getattr(self, name) <= 10.0, name, "-30 to 10")
+        self.require(-12.0 <= self.init <= 10.0, "init", "-12 to 10")
+        self.require(-30.0 <= self.empty <= 10.0, "empty", "-30 to 10")
         for name in ("tv_density", "tv_sh", "sparsity"):
             self.require(getattr(self, name) >= 0.0, name, "0 or more")
         self.require(0.0 < self.subset <= 1.0, "subset", "more than 0, at most 1")
