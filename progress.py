@@ -177,7 +177,7 @@ class Bar:
 
     def advance(self, **fields: float | str | None) -> None:
         """One more of ``total``."""
-        self.update(self._done + 1, **fields)
+        self.update(self._done + 1, count=None, **fields)
 
     def _facts(self, finished: bool = False) -> str:
         assert self._first is not None

@@ -33,13 +33,15 @@ class Plan:
     seconds: float
     frames: int
     fps: float
+    film: int
+    """Width and height of the turntable."""
     levels: int = 8
     log2_table: int = 17
     samples: int = 3
 
 
-FULL = Plan(size=200, train=100, test=10, seconds=70.0, frames=60, fps=20.0)
-QUICK = Plan(size=40, train=12, test=2, seconds=3.0, frames=6, fps=6.0, levels=4, log2_table=12, samples=1)
+FULL = Plan(size=200, train=100, test=10, seconds=70.0, frames=60, fps=20.0, film=400)
+QUICK = Plan(size=40, train=12, test=2, seconds=3.0, frames=6, fps=6.0, film=40, levels=4, log2_table=12, samples=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,7 @@ class Demo(Compute, Talk):
         clock.lap("evaluation")
 
         cameras = [scene.cameras[i] for i in scene.split["train"]]
-        path = camera_path("orbit", cameras, field.space, seconds=plan.frames / plan.fps, fps=plan.fps, size=(plan.size, plan.size))
+        path = camera_path("orbit", cameras, field.space, seconds=plan.frames / plan.fps, fps=plan.fps, size=(plan.film, plan.film))
         render_film(field, path, self.out / "turntable.mp4", eval_settings(field), ["rgb"])
         clock.lap("turntable")
 
