@@ -30,7 +30,7 @@ RECIPES: dict[str, Recipe] = {
     "hashgrid": Recipe(rate=2e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.3, final=0.03)),
     "hybrid": Recipe(rate=2e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.3, final=0.03)),
     "vm": Recipe(rate=4e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.05)),
-    "cp": Recipe(rate=2e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.0, final=0.1)),
+    "cp": Recipe(rate=4e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.05)),
     "voxels": Recipe(rate=0.4, samples=32_768, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.05)),
     "mlp": Recipe(rate=1e-3, samples=8_192, schedule=RateSchedule(warmup=200, decay_from=0.2, final=0.03)),
 }
