@@ -39,6 +39,7 @@ __all__ = [
     "grid_encode",
     "inside_unit",
     "march",
+    "mean_abs",
     "render_rays",
     "spherical_harmonics",
     "supports",
@@ -252,6 +253,11 @@ def _ray_spans(offsets: Tensor) -> list[tuple[int, int]]:
     if len(ends) > 1:
         spans.append((first, len(ends) - 1))
     return spans
+
+
+def mean_abs(values: Tensor) -> Tensor:
+    """Mean absolute value (the L1 penalty of TensoRF, eq. 14), a scalar. Differentiable; the gradient at 0 is 0."""
+    return values.abs().mean()
 
 
 @torch.no_grad()

@@ -174,7 +174,8 @@ class FactorEncoder(Encoder):
         terms = []
         weight = self.options.l1 if int(self.done) else self.options.l1_first
         if weight:
-            terms += [weight * factor.abs().mean() for group in self.density_factors() for factor in group]
+            mean_abs = kernels.ops(self.basis.device).mean_abs
+            terms += [weight * mean_abs(factor) for group in self.density_factors() for factor in group]
         for strength, groups in ((self.tv_density, self.density_factors()), (self.tv_color, self.color_factors())):
             if strength:
                 terms += [strength * total_variation(factor) for group in groups for factor in group]

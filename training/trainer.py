@@ -92,10 +92,10 @@ class Trainer:
         background = self.background(len(batch.rays), self.generator)
         with kernels.gradients_in_place():
             rendering = render_rays(self.field, batch.rays, self.settings, background=background, generator=self.generator)
+            prior = self.field.regularization(self.budget.step)
         error = rendering.rgb - batch.over(background)
         mse = error.square().mean()
         loss = mse
-        prior = self.field.regularization(self.budget.step)
         if prior is not None:
             loss = loss + prior
         value = float(loss.detach())

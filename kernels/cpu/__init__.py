@@ -11,7 +11,7 @@ How it is put together
     plan     Lowered -> NamedTuple + sizes + where gradients go
     drive, drive_back   the fused renderer and its backward pass, for every family
     points   the same for single positions (evaluate, density)
-    render, pointwise, encode, factor_ops, voxel_ops, compositing, marching, optim   the operations themselves, seen from torch
+    render, pointwise, encode, factor_ops, voxel_ops, penalties, compositing, marching, optim   the operations themselves, seen from torch
 
 To add a family
     1. a module with a ``NamedTuple`` of arrays and ``@overload`` of ``encode_tile``, ``handover_tile``,
@@ -39,6 +39,7 @@ _HOME = {
     "evaluate_density": "pointwise",
     "grid_encode": "encode",
     "march": "marching",
+    "mean_abs": "penalties",
     "supports": "plan",
     "vm_products": "factor_ops",
     "voxel_interpolate": "voxel_ops",

@@ -34,7 +34,7 @@ from .fields import (
 )
 from .jit import OVERLOAD, TILE, device
 from .plan import CHECKS, PLANNERS, SH, Packer, Plan, activations, flat, network_scratch
-from .vec16 import fma16, mul16, splat16, store16, load16, sum16
+from .vec16 import fma16, load16, mul16, splat16, store16, sum16
 from .vm import Arrays, columns, factor_reason, triple, turned_basis
 
 _F0 = np.float32(0.0)
