@@ -87,7 +87,7 @@ class Occupancy(nn.Module):
             count = max(1, int(FRACTION * flat.numel()))
             turns = [(allowed, round(1.0 / FRACTION)), (occupied, max(1, -(-occupied.numel() // count)))]
         for cells, stride in turns:
-            for part in torch.split(cells[step // INTERVAL % stride :: stride], _CHUNK):  # type: ignore[no-untyped-call]
+            for part in torch.split(cells[step // INTERVAL % stride :: stride], _CHUNK):
                 alpha = self._alpha(density, space, part, generator)
                 old = flat[part]
                 flat[part] = torch.where(old == _UNKNOWN, alpha, torch.maximum(old * DECAY, alpha))
