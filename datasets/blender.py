@@ -45,17 +45,17 @@ def read_blender(path: Path, holdout: int) -> Scene:
         raise UserError(f"{folder}: there is {present} but no transforms_train.json; add the training views")
     warnings = [line for document in documents.values() for line in document.warnings]
     frames = [frame for document in documents.values() for frame in document.frames]
-    split: dict[str, list[int]] = {name: [] for name in SPLITS}
+    indices: dict[str, list[int]] = {name: [] for name in SPLITS}
     first = 0
     for name, document in documents.items():
-        split[name] = list(range(first, first + len(document.frames)))
+        indices[name] = list(range(first, first + len(document.frames)))
         first += len(document.frames)
     if list(documents) == ["train"]:
-        split = hold_out(len(frames), holdout)
-        if split["test"]:
+        indices = hold_out(len(frames), holdout)
+        if indices["test"]:
             warnings.append(f"{folder.name}: no transforms_test.json; every {holdout}th training picture was held out for testing")
     top = {key: value for document in reversed(documents.values()) for key, value in document.top.items()}
-    return assemble(folder.name, folder, FORMAT.name, frames, split, top, str(documents["train"].path), warnings)
+    return assemble(folder.name, folder, FORMAT.name, frames, indices, top, str(documents["train"].path), warnings)
 
 
 FORMAT = Format("blender", "a folder with transforms_train.json", _sniff, read_blender)

@@ -58,13 +58,14 @@ REFUSED = {
 
 def notices(top: Mapping[str, Any], frames: Iterable[Mapping[str, Any]], source: str) -> list[str]:
     """One warning per field that is present but changes nothing though its writer expected it to."""
-    lines = []
     frame_keys: dict[str, None] = {key: None for frame in frames for key in frame}
     # Some fields are legal at both levels in the one or the other program.
     unsupported = UNSUPPORTED_TOP | UNSUPPORTED_FRAME
-    for key in dict.fromkeys([*top, *frame_keys]):
-        if key in unsupported and (_present(top.get(key)) or key in frame_keys):
-            lines.append(f"{source}: field {key!r} is not supported and was ignored: {unsupported[key]}")
+    lines = [
+        f"{source}: field {key!r} is not supported and was ignored: {unsupported[key]}"
+        for key in dict.fromkeys([*top, *frame_keys])
+        if key in unsupported and (_present(top.get(key)) or key in frame_keys)
+    ]
     known = USED_TOP | USED_FRAME | INFORMATIVE_TOP | INFORMATIVE_FRAME | set(unsupported) | set(REFUSED)
     for key in dict.fromkeys([*top, *frame_keys]):
         if key not in known:

@@ -122,7 +122,8 @@ def _discard(top: Mapping[str, Any], raw: list[dict[str, Any]], path: Path, warn
     if threshold <= 0.0 or None in sharpness:
         return raw
     values = np.array([value for value in sharpness if value is not None])
-    kept, dropped = [], []
+    kept: list[dict[str, Any]] = []
+    dropped: list[dict[str, Any]] = []
     for k, frame in enumerate(raw):
         around = values[max(k - 3, 0) : k + 4].mean()
         (kept if values[k] >= threshold * around else dropped).append(frame)
@@ -201,7 +202,7 @@ def rigid(value: Any, key: str, source: str) -> NDArray[np.float64]:
         raise UserError(f"{source}: {key} must be 4 rows of 4 numbers, got {short(value)}")
     if not (np.isfinite(matrix).all() and np.abs(matrix).max() < 1e9):
         raise UserError(f"{source}: {key} holds NaN, infinity or a huge number; estimate the pose again or remove the frame")
-    if matrix.shape[0] == 4 and np.abs(matrix[3] - (0.0, 0.0, 0.0, 1.0)).max() > 1e-6:
+    if len(matrix) == 4 and np.abs(matrix[3] - (0.0, 0.0, 0.0, 1.0)).max() > 1e-6:
         raise UserError(f"{source}: the last row of {key} must be 0 0 0 1, got {short(matrix[3].tolist())}; store matrices row by row")
     axes = matrix[:3, :3]
     if np.abs(axes.T @ axes - np.eye(3)).max() > RIGID:

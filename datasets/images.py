@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..errors import UserError
 
@@ -71,7 +71,8 @@ def decode_image(path: Path, channels: int) -> Pixels:
         UserError: corrupt or truncated file.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as opened:
+            image: Image.Image = opened
             if image.mode.startswith("I"):
                 grey = np.asarray(image).astype(np.int64)
                 image = Image.fromarray((grey >> 8 if grey.max(initial=0) > 255 else grey).clip(0, 255).astype(np.uint8))
@@ -88,7 +89,7 @@ def _has_alpha(image: ImageFile.ImageFile | Image.Image) -> bool:
 def _unreadable(path: Path, error: Exception) -> UserError:
     if isinstance(error, FileNotFoundError):
         return UserError(f"{path}: no such image; restore the file or remove its frame")
-    reason = "not an image this program reads" if isinstance(error, Image.UnidentifiedImageError) else str(error) or type(error).__name__
+    reason = "not an image this program reads" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
     return UserError(f"{path}: the image cannot be read ({reason.rstrip('.')}); replace the file or remove its frame")
 
 

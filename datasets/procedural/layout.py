@@ -95,7 +95,11 @@ def build_model(seed: int) -> Model:
 
 
 def _stand(b: _Builder) -> None:
-    for name, radius, low, high, rounding in (("plinth", 0.835, -0.940, -0.858, 0.036), ("neck", 0.770, -0.870, -0.795, 0.004), ("table", 0.815, -0.812, -0.755, 0.020)):
+    for name, radius, low, high, rounding in (
+        ("plinth", 0.835, -0.940, -0.858, 0.036),
+        ("neck", 0.770, -0.870, -0.795, 0.004),
+        ("table", 0.815, -0.812, -0.755, 0.020),
+    ):
         b.add(name, DISK, (radius, 0.5 * (high - low), rounding), "mahogany", np.array([0.0, 0.0, 0.5 * (low + high)]))
     b.add("bead", TORUS, (0.770, 0.012), "polished brass", np.array([0.0, 0.0, -0.835]))
     for quarter in range(4):
@@ -116,7 +120,9 @@ def _holder(b: _Builder, turned: float) -> None:
         # The arc's own x axis points along its middle: halfway between straight down and outwards.
         outwards = turn("z", turned + 90.0 * quarter)
         axes = outwards @ turn("x", 90.0) @ turn("z", -45.0)
-        b.add(f"arm {quarter}", ARC, (radius, 0.016, math.radians(43.0)), "brass", CENTRE + _polar(0.055, turned + 90.0 * quarter, 0.0), axes)
+        b.add(
+            f"arm {quarter}", ARC, (radius, 0.016, math.radians(43.0)), "brass", CENTRE + _polar(0.055, turned + 90.0 * quarter, 0.0), axes
+        )
         b.add(f"knob {quarter}", SPHERE, (0.032,), "polished brass", _polar(0.69, turned + 90.0 * quarter, CENTRE[2] - 0.025))
     b.add("horizon", BAND, (0.695, 0.060, 0.011, 0.004), "horizon", CENTRE, turn("z", turned))
     b.add("meridian", BAND, (0.600, 0.015, 0.026, 0.004), "meridian", CENTRE, turn("z", turned + 45.0) @ turn("x", 90.0))
@@ -139,7 +145,12 @@ def _sphere(b: _Builder, rng: np.random.Generator) -> None:
     b.add("ecliptic", BAND, (radius + 0.004, 0.008, 0.048, 0.004), "ecliptic", CENTRE, ecliptic)
     b.add("sun", SPHERE, (0.150,), "gold", CENTRE, ecliptic)
     start = float(rng.uniform(0.0, 360.0))
-    planets = (("jade planet", 0.255, 0.042), ("banded planet", 0.345, 0.068), ("ringed planet", 0.425, 0.050), ("ruby planet", 0.300, 0.036))
+    planets = (
+        ("jade planet", 0.255, 0.042),
+        ("banded planet", 0.345, 0.068),
+        ("ringed planet", 0.425, 0.050),
+        ("ruby planet", 0.300, 0.036),
+    )
     for number, (name, distance, size) in enumerate(planets):
         angle = start + 90.0 * number + float(rng.uniform(-18.0, 18.0))
         along = ecliptic @ turn("z", angle)
@@ -159,8 +170,18 @@ def _machine(b: _Builder, rng: np.random.Generator) -> None:
     teeth = 26
     main = module * teeth
     spin = float(rng.uniform(0.0, 360.0))
-    b.add("great wheel", GEAR, (main, 0.0125, teeth, 0.016, 0.085, main - 0.045, 6, 0.016, 0.002), "brass", np.array([0, 0, height]), turn("z", spin))
-    for name, count, angle, spokes, material in (("copper wheel", 17, start, 5, "copper"), ("pinion", 11, start + sense * 105.0, 0, "steel")):
+    b.add(
+        "great wheel",
+        GEAR,
+        (main, 0.0125, teeth, 0.016, 0.085, main - 0.045, 6, 0.016, 0.002),
+        "brass",
+        np.array([0, 0, height]),
+        turn("z", spin),
+    )
+    for name, count, angle, spokes, material in (
+        ("copper wheel", 17, start, 5, "copper"),
+        ("pinion", 11, start + sense * 105.0, 0, "steel"),
+    ):
         radius = module * count
         place = _polar(main + radius + 0.002, angle, height)
         # A tooth of one wheel meets a gap of the other on the line between their axes.
@@ -178,7 +199,14 @@ def _machine(b: _Builder, rng: np.random.Generator) -> None:
     axes = turn("z", start + sense * between + float(rng.uniform(15.0, 75.0))) @ _upright(rng)
     b.add("die 2", BOX, (0.062, 0.062, 0.062, 0.012), str(colours[2]), _polar(0.535, start + sense * between, FLOOR + 0.132 + 0.062), axes)
     b.add("mirror ball", SPHERE, (0.105,), "chrome", _polar(0.515, start + sense * 262.0, FLOOR + 0.105))
-    b.add("striped ball", SPHERE, (0.068,), "striped", _polar(0.56, start + sense * 300.0, FLOOR + 0.068), turn("x", float(rng.uniform(20.0, 70.0))))
+    b.add(
+        "striped ball",
+        SPHERE,
+        (0.068,),
+        "striped",
+        _polar(0.56, start + sense * 300.0, FLOOR + 0.068),
+        turn("x", float(rng.uniform(20.0, 70.0))),
+    )
     b.add("lacquer ball", SPHERE, (0.058,), str(colours[3]).replace("lacquer", "ball"), _polar(0.55, start + sense * 55.0, FLOOR + 0.058))
 
 

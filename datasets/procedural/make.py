@@ -83,7 +83,9 @@ def _check_target(folder: Path, overwrite: bool) -> None:
         raise UserError(f"{folder}: the folder is not empty; choose another, or replace the scene in it with --overwrite")
     foreign = {entry.name for entry in folder.iterdir()} - {*SPLITS, *(f"transforms_{split}.json" for split in SPLITS)}
     if foreign:
-        raise UserError(f"{folder}: holds other things than a scene ({sorted(foreign)[0]}), which --overwrite would delete; choose another folder")
+        raise UserError(
+            f"{folder}: holds other things than a scene ({sorted(foreign)[0]}), which --overwrite would delete; choose another folder"
+        )
 
 
 def _write(folder: Path, views: dict[str, list[Camera]], seed: int, samples: int, progress: Progress | None) -> None:
@@ -107,7 +109,8 @@ def save_png(rgba: Picture, path: Path) -> None:
 
 def _transforms(cameras: Sequence[Camera], seed: int) -> dict[str, Any]:
     frames = [
-        {"file_path": f"./{camera.name}", "transform_matrix": [*camera.camera_to_world.tolist(), [0.0, 0.0, 0.0, 1.0]]} for camera in cameras
+        {"file_path": f"./{camera.name}", "transform_matrix": [*camera.camera_to_world.tolist(), [0.0, 0.0, 0.0, 1.0]]}
+        for camera in cameras
     ]
     return {"camera_angle_x": ANGLE_X, "procedural": {"seed": seed}, "frames": frames}
 

@@ -26,7 +26,7 @@ def camera(position: NDArray[np.float64], size: int, name: str = "") -> Camera:
 
 
 def random_cameras(count: int, size: int, rng: np.random.Generator, folder: str) -> list[Camera]:
-    """Uniformly distributed over the upper hemisphere; every camera is the best of some candidates at keeping its distance from the others."""
+    """Uniformly distributed over the upper hemisphere; each camera is the best of some candidates at keeping away from the others."""
     chosen: list[NDArray[np.float64]] = []
     for _ in range(count):
         height = rng.uniform(LOWEST, HIGHEST, 8)

@@ -27,7 +27,9 @@ def environment(x, y, z, roughness):
     floor = step(0.02, -0.30 - blur, z) * 0.42
     r, g, b = r + floor * 0.98, g + floor * 0.94, b + floor * 0.88
     # A dark stretch of wall at the horizon: without it metal has nothing to show.
-    wall = math.exp(-((z - 0.02) / (0.13 + 0.6 * blur)) ** 2) * (0.60 + 0.30 * math.sin(2.0 * math.atan2(y, x) + 0.6)) / (1.0 + 2.0 * blur)
+    wall = (
+        math.exp(-(((z - 0.02) / (0.13 + 0.6 * blur)) ** 2)) * (0.60 + 0.30 * math.sin(2.0 * math.atan2(y, x) + 0.6)) / (1.0 + 2.0 * blur)
+    )
     r, g, b = r * (1.0 - 0.85 * wall), g * (1.0 - 0.85 * wall), b * (1.0 - 0.80 * wall)
     # The window: a square around the key direction, in two panes.
     along = x * 0.4915 + y * -0.5616 + z * 0.6656

@@ -33,7 +33,11 @@ def _rectangle(u, v, rounding):
 @device
 def _box(k, x, y, z, objects):
     """Half sides a[0], a[1], a[2]; rounding a[3]."""
-    u, v, w = abs(x) - objects[k, A + 0] + objects[k, A + 3], abs(y) - objects[k, A + 1] + objects[k, A + 3], abs(z) - objects[k, A + 2] + objects[k, A + 3]
+    u, v, w = (
+        abs(x) - objects[k, A + 0] + objects[k, A + 3],
+        abs(y) - objects[k, A + 1] + objects[k, A + 3],
+        abs(z) - objects[k, A + 2] + objects[k, A + 3],
+    )
     s, t, r = max(u, 0.0), max(v, 0.0), max(w, 0.0)
     return min(max(u, max(v, w)), 0.0) + math.sqrt(s * s + t * t + r * r) - objects[k, A + 3]
 
@@ -66,7 +70,9 @@ def _gear(k, x, y, z, objects):
     radius = math.sqrt(x * x + y * y)
     u, v = _fold(x, y, objects[k, A + 2])
     flank = math.pi * objects[k, A + 0] / objects[k, A + 2] * 0.5  # half a tooth at the pitch circle: tooth and gap are equally wide
-    tooth = max(u - objects[k, A + 0] - objects[k, A + 1], (abs(v) - flank) * 0.9205 + (u - objects[k, A + 0]) * 0.3907)  # flanks lean by 23 degrees
+    tooth = max(
+        u - objects[k, A + 0] - objects[k, A + 1], (abs(v) - flank) * 0.9205 + (u - objects[k, A + 0]) * 0.3907
+    )  # flanks lean by 23 degrees
     profile = min(radius - objects[k, A + 0] + objects[k, A + 1], max(tooth, -u))
     if objects[k, A + 6] > 0.0:
         _, across = _fold(x, y, objects[k, A + 6])

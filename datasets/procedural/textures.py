@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from .jit import device
-from .solids import A
 from .palette import BANDED, BRUSHED, DIE, GRADUATED, INLAY, MARBLE, RINGS, STRIPES, WOOD, ZODIAC
+from .solids import A
 
 
 @device

@@ -93,7 +93,7 @@ def fill_grid(lower, cell, first, last, objects, profiles, centre, members, reac
 
 @device
 def _distance(x, y, z, grid, scene, exact):
-    """(lower bound of the distance, nearest object or -1): the distance itself in cells whose centre is closer than ``exact`` to a surface."""
+    """(lower bound of the distance, nearest object or -1); the distance itself where a cell is closer than ``exact`` to a surface."""
     lower, cell, centre, members = grid
     objects, profiles = scene
     side = centre.shape[0]
@@ -152,7 +152,7 @@ def _march(ox, oy, oz, dx, dy, dz, start, grid, scene):
 @device
 def _shadow(x, y, z, grid, scene):
     """Share of the key light that arrives, with a penumbra from the closest miss."""
-    near, far = _enter(x, y, z, KEY[0], KEY[1], KEY[2], grid[0])
+    _, far = _enter(x, y, z, KEY[0], KEY[1], KEY[2], grid[0])
     light, t, cell = 1.0, 0.004, grid[1]
     for _ in range(90):
         if t > far:
@@ -261,7 +261,11 @@ def _plain(k, x, y, z, nx, ny, nz, dx, dy, dz, grid, scene):
     up = objects[k, 6] * nx + objects[k, 7] * ny + objects[k, 8] * nz
     share, _, gain = surface(int(objects[k, SURFACE + 5]), objects[k, SURFACE + 9], u, v, w, up, k, objects)
     share = min(share, 1.0)
-    cr, cg, cb = (objects[k, SURFACE + 0] + share * (objects[k, SURFACE + 6] - objects[k, SURFACE + 0])) * gain, (objects[k, SURFACE + 1] + share * (objects[k, SURFACE + 7] - objects[k, SURFACE + 1])) * gain, (objects[k, SURFACE + 2] + share * (objects[k, SURFACE + 8] - objects[k, SURFACE + 2])) * gain
+    cr, cg, cb = (
+        (objects[k, SURFACE + 0] + share * (objects[k, SURFACE + 6] - objects[k, SURFACE + 0])) * gain,
+        (objects[k, SURFACE + 1] + share * (objects[k, SURFACE + 7] - objects[k, SURFACE + 1])) * gain,
+        (objects[k, SURFACE + 2] + share * (objects[k, SURFACE + 8] - objects[k, SURFACE + 2])) * gain,
+    )
     towards = nx * KEY[0] + ny * KEY[1] + nz * KEY[2]
     lit = _shadow(x + 6e-4 * nx, y + 6e-4 * ny, z + 6e-4 * nz, grid, scene) * towards if towards > 0.0 else 0.0
     open_ = _open(x, y, z, nx, ny, nz, 2, grid, scene)

@@ -105,7 +105,9 @@ class Geometry:
         """Compile the tracer and fill its grid, so that the first picture does not wait."""
         self.trace_rays(np.zeros((1, 3)), np.array([[0.0, 0.0, 1.0]]))
 
-    def trace_rays(self, origins: ArrayLike, directions: ArrayLike, workers: int | None = None) -> tuple[Picture, Picture, Picture, NDArray[np.int16]]:
+    def trace_rays(
+        self, origins: ArrayLike, directions: ArrayLike, workers: int | None = None
+    ) -> tuple[Picture, Picture, Picture, NDArray[np.int16]]:
         """Display colour with hit as alpha [N, 4], distance [N], normal [N, 3] and object [N] of rays with unit directions."""
         from .tracer import trace_rays
 
@@ -119,9 +121,7 @@ class Geometry:
 
         def work(k: int) -> None:
             last = min(pieces[k] + CHUNK, count)
-            trace_rays(
-                start, along, pieces[k], last, *grid, *self._tables, rgba, depth, normals, which
-            )
+            trace_rays(start, along, pieces[k], last, *grid, *self._tables, rgba, depth, normals, which)
 
         run_parallel(work, len(pieces), workers=workers)
         return rgba, depth, normals, which
@@ -182,4 +182,3 @@ def _contrast(rgba: Picture, which: NDArray[np.int16]) -> NDArray[np.bool_]:
 def geometry(seed: int = 0) -> Geometry:
     """The exact scene of a seed; made once per process."""
     return Geometry(seed)
-
