@@ -9,6 +9,7 @@ field's parameters, so a fused operation can return gradients for them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -118,5 +119,5 @@ class Lowered:
     color_head: tuple[Tensor, ...]
     saliency: Tensor | None = None
     """[S, S, S] trainable logits of a gate on the encoding (HollowNeRF), or None."""
-    edits: tuple = ()
+    edits: tuple[Any, ...] = ()
     """Region edits, in order; a kernel that cannot honour one must refuse the field."""

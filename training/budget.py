@@ -51,7 +51,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class RateSchedule:
-    """Factor on every learning rate: linear warm-up over ``warmup`` steps, constant, then exponential decay from ``decay_from`` to ``final`` at the end."""
+    """Factor on every learning rate: linear warm-up, constant from there, exponential decay from ``decay_from`` to ``final`` at the end."""
 
     warmup: int = 0
     decay_from: float = 0.3

@@ -29,7 +29,7 @@ class MetricsLog:
             kept = [line for line in self.path.read_text().splitlines() if _step_of(line) <= first_step]
             self.path.write_text("".join(line + "\n" for line in kept))
         self.file = open(self.path, "a", buffering=1)  # noqa: SIM115 - lives as long as the run
-        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)  # type: ignore[no-untyped-call]
+        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
         self._squares, self._count = 0.0, 0
 
     def __call__(self, trainer: Trainer, stats: StepStats) -> None:
@@ -53,11 +53,11 @@ class MetricsLog:
         self.file.write(json.dumps(row) + "\n")
         for key, value in row.items():
             if key != "step" and isinstance(value, int | float):
-                self.board.add_scalar(key, value, row["step"])  # type: ignore[no-untyped-call]
+                self.board.add_scalar(key, value, row["step"])
 
     def close(self) -> None:
         self.file.close()
-        self.board.close()  # type: ignore[no-untyped-call]
+        self.board.close()
 
 
 def _step_of(line: str) -> int:
@@ -115,9 +115,7 @@ class HeldOutView:
         grey = {"white": 1.0, "black": 0.0}.get(settings.background)
         target = ground_truth(self.scene, self.index, grey)
         if target.shape != image.shape:
-            target = torch.nn.functional.interpolate(
-                target.permute(2, 0, 1)[None], size=image.shape[:2], mode="area"
-            )[0].permute(1, 2, 0)
+            target = torch.nn.functional.interpolate(target.permute(2, 0, 1)[None], size=image.shape[:2], mode="area")[0].permute(1, 2, 0)
         self.psnr = psnr(image, target)
         self.folder.mkdir(exist_ok=True)
         save_image(self.folder / f"step-{step:08d}.png", image)

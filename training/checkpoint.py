@@ -59,7 +59,9 @@ def save_checkpoint(run: Path, field: Field, step: int, tensors: dict[str, Tenso
         partial.rename(final)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(f"{run}: the checkpoint of step {step} could not be written ({error}); free some space or choose another --out") from error
+        raise UserError(
+            f"{run}: the checkpoint of step {step} could not be written ({error}); free some space or choose another --out"
+        ) from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

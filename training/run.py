@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -143,7 +143,7 @@ def train(
     *,
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
-    precision: str = "float16",
+    precision: Literal["float32", "float16"] = "float16",
 ) -> TrainResult:
     """Train a field on a scene's training images into the run folder ``out``.
 
@@ -162,7 +162,9 @@ def train(
     snapshot = load_checkpoint(out, device) if resume else None
     field = snapshot.field if snapshot else new_field(scene, options, device)
     batches = PhotoBatches(scene, "train", device)
-    trainer = Trainer(field, batches, recipe, budget, eval_settings(field, scene), background_source(options, scene, field), options.seed + 1)
+    trainer = Trainer(
+        field, batches, recipe, budget, eval_settings(field, scene), background_source(options, scene, field), options.seed + 1
+    )
     if snapshot:
         trainer.load_state(snapshot.tensors, snapshot.facts)
     else:

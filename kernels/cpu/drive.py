@@ -58,7 +58,7 @@ class Store(NamedTuple):
     rgb: np.ndarray  # [capacity * 3 * 64]
     facts: np.ndarray  # [capacity * 5 * 64]: raw density, weight, transmittance behind, t, delta
     ray: np.ndarray  # [capacity * 64] int32
-    count: np.ndarray  # [capacity] int32 samples in the tile
+    count: np.ndarray  # type: ignore[assignment]  # [capacity] int32 samples in the tile
     before: np.ndarray  # [capacity] int64 the lane's previous tile, -1 none
     last: np.ndarray  # [lanes] int64 the lane's last tile
     used: np.ndarray  # [1] int64 tiles handed out; above the capacity: the lanes ran out and must run again

@@ -42,9 +42,7 @@ def _vm_forward(planes, lines, sizes, channels, unit, out, counter):  # type: ig
                 mode_cells(sizes, mode, tile, 0, rows, 0, work, 0)
                 to = (first * 3 + mode) * channels
                 here = min(TILE, count - first)
-                mode_products(
-                    planes[mode], lines[mode], sizes, mode, channels, rows, 0, work, 0, 0, here, out, to, 3 * channels, False
-                )
+                mode_products(planes[mode], lines[mode], sizes, mode, channels, rows, 0, work, 0, 0, here, out, to, 3 * channels, False)
 
 
 @kernel
@@ -110,9 +108,7 @@ class _VMProducts(torch.autograd.Function):
         channels, sizes = lines[0].shape[1], mode_sizes(planes, lines)
         out = torch.empty(unit.shape[0], 3 * channels)
         arrays = tuple(flat(f) for f in factors)
-        launch(
-            _vm_forward, arrays[:3], arrays[3:], sizes, channels, unit, flat(out), np.zeros(1, np.int64), most=_most(unit.shape[0])
-        )
+        launch(_vm_forward, arrays[:3], arrays[3:], sizes, channels, unit, flat(out), np.zeros(1, np.int64), most=_most(unit.shape[0]))
         ctx.unit, ctx.sizes, ctx.in_place = unit, sizes, in_place
         ctx.save_for_backward(*factors)
         return out

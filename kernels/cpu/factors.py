@@ -33,7 +33,7 @@ def axis_cells(size, unit, uoff, rows, roff, fractions, foff):  # type: ignore[n
 
 @device
 def mode_cells(sizes, mode, unit, uoff, rows, roff, work, woff):  # type: ignore[no-untyped-def]
-    """rows [3, 64]: vertex of the mode's plane, of its line, scratch; work [3, 64]: fractions along the plane's axes a, b and the line's c."""
+    """rows [3, 64]: vertex of the mode's plane, of its line, scratch; work [3, 64]: fractions along plane axes a, b and line axis c."""
     a, b, c = (0, 1, 2) if mode == 0 else ((0, 2, 1) if mode == 1 else (1, 2, 0))
     size_a = np.int32(sizes[3 * mode])
     axis_cells(sizes[3 * mode], unit, uoff + a * TILE, rows, roff, work, woff)

@@ -26,7 +26,8 @@ def table_gradients(
     """
     if not any(needed[: len(parameters)]):
         return None, [None] * len(parameters)
-    arrays, returned = [], []
+    arrays: list[np.ndarray] = []
+    returned: list[Tensor | None] = []
     for parameter in parameters:
         if in_place and parameter.is_leaf and parameter.requires_grad:
             if parameter.grad is None:

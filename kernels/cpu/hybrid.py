@@ -237,7 +237,9 @@ def check_hybrid(lowered: Lowered) -> str | None:
         return "a composition without branches has no compiled kernel"
     for branch, head in encoding.branches:
         part = Lowered(lowered.lower, lowered.upper, lowered.unbounded, branch, head, lowered.color_head)
-        reason = CHECKS[type(branch)](part) if type(branch) in CHECKS else f"no compiled kernel for {type(branch).__name__} in a composition"
+        reason = (
+            CHECKS[type(branch)](part) if type(branch) in CHECKS else f"no compiled kernel for {type(branch).__name__} in a composition"
+        )
         if reason is None and any(max(w.shape) > 256 for w in head):
             reason = "a network wider than 256 has no compiled kernel"
         if reason is not None:

@@ -36,6 +36,7 @@ from .fields import (
 from .jit import OVERLOAD, TILE, device
 from .maths import sigmoid32
 from .plan import CHECKS, PLANNERS, Plan, flat
+from .simd import prefetch
 from .vec16 import fma16, load16, mul16, splat16, store16, turn
 
 _F0, _F1 = np.float32(0.0), np.float32(1.0)
@@ -75,6 +76,13 @@ def corner_links(links, sizes, unit, uoff, rows, work):  # type: ignore[no-untyp
     along_x = sizes[1] * sizes[2] if sizes[0] > 1 else 0
     along_y = sizes[2] if sizes[1] > 1 else 0
     along_z = 1 if sizes[2] > 1 else 0
+    # Links and data lie far apart: have all lines of the tile on their way before the first is needed.
+    for s in range(TILE):
+        at = (rows[cells + s] * sizes[1] + rows[cells + TILE + s]) * sizes[2] + rows[cells + 2 * TILE + s]
+        prefetch(links, at)
+        prefetch(links, at + along_x)
+        prefetch(links, at + along_y)
+        prefetch(links, at + along_x + along_y)
     for s in range(TILE):
         at = (rows[cells + s] * sizes[1] + rows[cells + TILE + s]) * sizes[2] + rows[cells + 2 * TILE + s]
         rows[s], rows[TILE + s] = links[at], links[at + along_x]
@@ -134,6 +142,8 @@ def _encode_tile(field, unit, uoff, x, xoff, rows, work):  # type: ignore[no-unt
     def compiled(field, unit, uoff, x, xoff, rows, work):  # type: ignore[no-untyped-def]
         corner_links(field.links, field.sizes, unit, uoff, rows, work)
         density = field.density
+        for i in range(CORNERS):
+            prefetch(density, max(rows[i], 0))
         for s in range(TILE):
             total, found = _F0, np.int32(-1)
             for corner in range(8):
@@ -153,6 +163,9 @@ def _appearance_tile(field, unit, uoff, x, xoff, h, hoff, rows, work):  # type: 
     def compiled(field, unit, uoff, x, xoff, h, hoff, rows, work):  # type: ignore[no-untyped-def]
         corner_links(field.links, field.sizes, unit, uoff, rows, work)
         channels = 3 * field.bands
+        for i in range(CORNERS):
+            for c in range(0, channels + 15, 16):
+                prefetch(field.sh, max(rows[i], 0) * channels + min(c, channels - 1))
         for first in range(0, TILE, 16):
             for c in range(0, channels, 16):
                 for s in range(first, first + 16):

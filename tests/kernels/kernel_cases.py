@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ LOWER, UPPER = (-1.0, -0.8, -1.0), (1.0, 1.2, 0.9)
 
 def head(generator: torch.Generator, *widths: int, gain: float = 1.0) -> tuple[Tensor, ...]:
     """Weights [out, in] of a bias-free network that keeps the size of its input."""
-    pairs = zip(widths, widths[1:], strict=False)
+    pairs = itertools.pairwise(widths)
     return tuple((torch.rand(o, i, generator=generator) * 2 - 1) * gain * math.sqrt(6 / i) for i, o in pairs)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fieldmorph.datasets.scene import Scene, load_scene
 from PIL import Image
+
+from fieldmorph.datasets.scene import Scene, load_scene
 
 SIZE, ANGLE, RADIUS, DISTANCE = 32, 0.7, 0.7, 4.0
 

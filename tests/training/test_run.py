@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from fieldmorph.datasets.scene import Scene
 from fieldmorph.errors import UserError
 from fieldmorph.representations.field import Field
