@@ -30,8 +30,9 @@ class VoxelOptions(FieldOptions):
     """Resolution at the start: about start^3 voxels, shared out along the axes by the box's shape."""
     final: int = 256
     """Resolution after the last mark, likewise, as far as ``max_rows`` allows."""
-    marks: tuple[float, ...] = (0.1, 0.2, 0.35)
-    """Shares of the training at which empty voxels are pruned and the rest refined (Plenoxels: 3 of 10 epochs)."""
+    marks: tuple[float, ...] = (0.0, 0.1, 0.2, 0.35)
+    """Shares of the training at which empty voxels are pruned and the rest refined (Plenoxels: 3 of 10 epochs); a mark
+    at 0 prunes what the silhouettes rule out and keeps the resolution."""
     shrink: bool = True
     """At each mark, shrink the box to where the occupancy grid found matter (bounded spaces)."""
     max_rows: int = 3_000_000
@@ -48,8 +49,8 @@ class VoxelOptions(FieldOptions):
     """Weight of the total variation of the coefficients."""
     sparsity: float = 1e-5
     """Weight of the Cauchy penalty log(1 + 2 density^2) (Plenoxels, eq. 5)."""
-    subset: float = 0.01
-    """Share of the voxels that the penalties of one step look at."""
+    subset: float = 0.003
+    """Share of the voxels that the penalties of one step look at (Plenoxels: 0.01, on a GPU)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,6 +101,7 @@ class VoxelField(Field):
             grid, rows = _layout_of(layout)
         self.register_buffer("links", torch.empty(grid, dtype=torch.int32))
         self.register_buffer("done", torch.zeros((), dtype=torch.int64))
+        self._vertices: Tensor | None = None  # derived from links when first needed
         self.density_data = nn.Parameter(torch.empty(rows))
         self.sh_data = nn.Parameter(torch.empty(rows, 3 * options.degree**2))
 
@@ -182,19 +184,28 @@ class VoxelField(Field):
         return torch.stack(terms).sum()
 
     def _penalised(self, step: int) -> tuple[Tensor, Tensor]:
-        """Rows [n] of a run of consecutive linked vertices, and [n, 3] rows of their next neighbours along x, y, z (-1: none)."""
+        """A run of consecutive rows [n], and the rows [n, 3] of their next neighbours along x, y, z (-1: none)."""
+        if self._vertices is None or self._vertices.shape[0] != self.rows or self._vertices.device != self.links.device:
+            self._vertices = self._vertices_of_rows()
         _, y_size, z_size = self.grid
-        total = self.links.numel()
         flat = self.links.view(-1)
-        count = max(1, int(self.options.subset * total))
-        start = int(torch.randint(total, (1,), generator=torch.Generator().manual_seed(step)))
-        index = (start + torch.arange(count, device=flat.device)) % total
-        index = index[flat[index] >= 0]
+        count = max(1, int(self.options.subset * self.rows))
+        start = int(torch.randint(self.rows, (1,), generator=torch.Generator().manual_seed(step)))
+        here = torch.arange(start, min(start + count, self.rows), device=flat.device)
+        vertex = self._vertices[here]
         neighbours = []
         for stride, size in ((y_size * z_size, self.grid[0]), (z_size, y_size), (1, z_size)):
-            inside = index // stride % size < size - 1
-            neighbours.append(torch.where(inside, flat[torch.where(inside, index + stride, index)].long(), -1))
-        return flat[index].long(), torch.stack(neighbours, -1)
+            inside = vertex // stride % size < size - 1
+            neighbours.append(torch.where(inside, flat[torch.where(inside, vertex + stride, vertex)].long(), -1))
+        return here, torch.stack(neighbours, -1)
+
+    def _vertices_of_rows(self) -> Tensor:
+        """Flat index of the vertex that links to each row, [rows]; rows nobody links to get vertex 0."""
+        flat = self.links.view(-1)
+        linked = (flat >= 0).nonzero()[:, 0]
+        vertices = torch.zeros(self.rows, dtype=torch.int64, device=flat.device)
+        vertices[flat[linked].long()] = linked
+        return vertices
 
     @torch.no_grad()
     def milestone(self, progress: float) -> bool:
@@ -205,7 +216,9 @@ class VoxelField(Field):
         old, new = self.space, self.space
         if self.options.shrink and not old.unbounded:
             new = occupied_box(self) or old
-        self.resample(new, voxels_between(self.options.start, self.options.final, marks / len(self.options.marks)))
+        first = 1 if self.options.marks[0] == 0.0 else 0  # a mark at 0 prunes without refining
+        share = (marks - first) / max(1, len(self.options.marks) - first)
+        self.resample(new, voxels_between(self.options.start, self.options.final, share))
         return True
 
     @torch.no_grad()
@@ -232,7 +245,7 @@ class VoxelField(Field):
             sh[part] = ops.voxel_interpolate(unit, self.links, self.sh_data, 0.0)
         if new is not old:
             density += rescale_density(self, new)
-        self.links = links
+        self.links, self._vertices = links, None
         self.density_data, self.sh_data = nn.Parameter(density), nn.Parameter(sh)
 
     def _near_matter(self, axes: list[Tensor]) -> Tensor:
