@@ -27,6 +27,7 @@ KEPT = (
     "aabb_scale",
     "depth_unit_scale_factor",
     "integer_depth_scale",
+    "procedural",
 )
 """Informative fields handed on in :attr:`Scene.facts`."""
 

@@ -67,11 +67,11 @@ class Summary:
         told = [
             f"format     {self.format}, {self.path}",
             f"pictures   {', '.join(f'{count} {split}' for split, count in self.images.items())}",
-            f"size       {_counts(self.sizes)}, {self.image_bytes / 1e6:.1f} MB decoded ({self.train_bytes / 1e6:.1f} MB for training)",
+            f"size       {_counts(self.sizes)}, {self.image_bytes / 1e6:.1f} MB decoded, {self.train_bytes / 1e6:.1f} MB of it to train",
             f"colour     {'straight alpha, over white' if self.alpha else 'opaque'}{', with masks' if self.masks else ''}",
             f"lens       {_counts(self.lenses)}{shared}, focal length {_range(self.focal)} px, {_range(self.field_of_view)} degrees high",
             f"box        {_corner(low)} to {_corner(high)}: {kind}; {self.facts.get('box', '')}",
-            f"cameras    {_range(self.camera_distance)} from the box's middle, nothing closer than {self.near:.4g}; up is {_corner(self.up)}",
+            f"cameras    {_range(self.camera_distance)} from its middle, nothing closer than {self.near:.4g}; up is {_corner(self.up)}",
         ]
         return told + [f"warning    {line}" for line in self.warnings]
 

@@ -18,6 +18,7 @@ from .field import Field, Geometry
 from .milestones import grid_resolution, increasing_shares, marks_passed, occupied_box, rescale_density, sample_axes, voxels_between
 from .options import FieldOptions
 from .space import Space
+from .voxel_penalty import voxel_penalty
 
 _CHUNK = 1 << 20
 
@@ -168,20 +169,8 @@ class VoxelField(Field):
         here, neighbours = self._penalised(step)
         if not here.numel():
             return None
-        density = torch.gather(self.density_data, 0, here, sparse_grad=True)
-        terms = []
-        if options.sparsity:
-            terms.append(options.sparsity * torch.log1p(2.0 * torch.exp(2.0 * density.clamp(max=15.0))).mean())
-        if options.tv_density:
-            around = torch.gather(self.density_data, 0, neighbours.clamp_min(0).view(-1), sparse_grad=True).view(neighbours.shape)
-            squared = torch.where(neighbours >= 0, around - density[:, None], 0.0).square().sum(-1)
-            terms.append(options.tv_density * torch.sqrt(squared + 1e-9).mean())
-        if options.tv_sh:
-            sh = F.embedding(here, self.sh_data, sparse=True)
-            around = F.embedding(neighbours.clamp_min(0), self.sh_data, sparse=True)
-            squared = torch.where((neighbours >= 0)[..., None], around - sh[:, None], 0.0).square().sum(1)
-            terms.append(options.tv_sh * torch.sqrt(squared + 1e-9).mean())
-        return torch.stack(terms).sum()
+        weights = (options.tv_density, options.tv_sh, options.sparsity)
+        return voxel_penalty(self.density_data, self.sh_data, here, neighbours, *weights)
 
     def _penalised(self, step: int) -> tuple[Tensor, Tensor]:
         """A run of consecutive rows [n], and the rows [n, 3] of their next neighbours along x, y, z (-1: none)."""

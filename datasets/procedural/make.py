@@ -93,6 +93,8 @@ def _write(folder: Path, views: dict[str, list[Camera]], seed: int, samples: int
     scene.prepare()  # compiles and fills the grid once, before the threads start
     jobs = [camera for cameras in views.values() for camera in cameras]
     for split, cameras in views.items():
+        if not cameras:
+            continue  # a file without frames would be an error to every reader
         (folder / split).mkdir()
         (folder / f"transforms_{split}.json").write_text(json.dumps(_transforms(cameras, seed), indent=1), encoding="utf-8")
 

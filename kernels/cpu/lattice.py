@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .jit import device, exact, kernel, kernel_exact
+from .jit import exact, exact_inlined, inlined, kernel, kernel_exact
 from .simd import fetch_add
 
 _F0, _F1, _F2 = np.float32(0.0), np.float32(1.0), np.float32(2.0)
@@ -82,7 +82,7 @@ def sane(rays, r):  # type: ignore[no-untyped-def]
     return some and total == total and abs(rays.near[r]) < _FAR and abs(rays.jitter[r]) < _FAR and rays.near[r] < rays.far[r]
 
 
-@exact
+@exact_inlined
 def contracted(x, y, z):  # type: ignore[no-untyped-def]
     """mip-NeRF 360's contraction in the maximum norm, of uncontracted unit coordinates."""
     x, y, z = _F2 * x - _F1, _F2 * y - _F1, _F2 * z - _F1
@@ -91,7 +91,7 @@ def contracted(x, y, z):  # type: ignore[no-untyped-def]
     return (f * x + _F2) / _F4, (f * y + _F2) / _F4, (f * z + _F2) / _F4
 
 
-@device
+@inlined
 def _reach(u, v, low, high, best):  # type: ignore[no-untyped-def]
     """The smaller of ``best`` and the time at which u + v t leaves [low, high]."""
     if v > _F0:
@@ -101,7 +101,7 @@ def _reach(u, v, low, high, best):  # type: ignore[no-untyped-def]
     return best
 
 
-@device
+@inlined
 def _leap(lattice, t, near, jitter, vx, vy, vz, ux, uy, uz, cx, cy, cz, free, k):  # type: ignore[no-untyped-def]
     """The first interval after k that may lie outside the empty cube of cells around (cx, cy, cz)."""
     nx, ny, nz = np.float32(lattice.skip.shape[0]), np.float32(lattice.skip.shape[1]), np.float32(lattice.skip.shape[2])
@@ -132,7 +132,7 @@ def _leap(lattice, t, near, jitter, vx, vy, vz, ux, uy, uz, cx, cy, cz, free, k)
     return max(k + 1, low - 1)
 
 
-@exact
+@exact_inlined
 def seek(lattice, rays, r, k):  # type: ignore[no-untyped-def]
     """The next sample of ray r from interval k on: (interval, t, width, unit x, y, z); interval = K where there is none."""
     edges, skip, box = lattice.edges, lattice.skip, lattice.box
@@ -179,10 +179,12 @@ def march_count(lattice, rays, counts, counter):  # type: ignore[no-untyped-def]
         for r in range(first, min(first + _CHUNK, counts.shape[0])):
             n = 0
             if sane(rays, r):
-                k = seek(lattice, rays, r, 0)[0]
-                while k < lattice.edges.shape[0] - 1:
+                k = np.int64(0)
+                while True:
+                    k = seek(lattice, rays, r, k)[0] + 1
+                    if k >= lattice.edges.shape[0]:
+                        break
                     n += 1
-                    k = seek(lattice, rays, r, k + 1)[0]
             counts[r] = n
 
 

@@ -15,6 +15,7 @@ from fieldmorph.representations.mlp import positional_encoding
 from fieldmorph.representations.registry import build, get_family
 from fieldmorph.representations.space import Space
 from fieldmorph.representations.tensorf import VMOptions
+from fieldmorph.representations.voxel_penalty import voxel_penalty
 from fieldmorph.representations.voxels import VoxelField
 
 BOX = Space((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
@@ -250,6 +251,23 @@ def test_sparse_penalty_gradients_add_to_dense_ones() -> None:
     apart = gradients(data) + gradients(prior)
     assert torch.allclose(gradients(data, prior), apart)
     assert torch.allclose(gradients(prior, data), apart)
+
+
+def test_penalty_gradients_are_those_of_its_definition() -> None:
+    generator = torch.Generator().manual_seed(0)
+    density, sh = (torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in ((30,), (30, 4)))
+    here = torch.arange(5, 15)
+    neighbours = torch.randint(-1, 30, (10, 3), generator=generator)
+    found = voxel_penalty(density, sh, here, neighbours, 0.3, 0.7, 0.2)
+    linked = (neighbours >= 0)[..., None]
+    terms = []
+    for values, weight in ((density[:, None], 0.3), (sh, 0.7)):
+        difference = torch.where(linked, values[neighbours.clamp_min(0)] - values[here][:, None], 0.0)
+        terms.append(weight * (difference.square().sum(1) + 1e-9).sqrt().mean())
+    expected = terms[0] + terms[1] + 0.2 * torch.log1p(2.0 * torch.exp(2.0 * density[here])).mean()
+    assert float(found.detach()) == pytest.approx(float(expected.detach()))
+    for a, b in zip(torch.autograd.grad(found, (density, sh)), torch.autograd.grad(expected, (density, sh)), strict=True):
+        assert torch.allclose(a.to_dense(), b)
 
 
 # Compositions ----------------------------------------------------------------------------------------------------
