@@ -27,17 +27,17 @@ _CHUNK = 1 << 20
 class VoxelOptions(FieldOptions):
     """Trilinear voxel grid with spherical harmonics (Plenoxels, section 3)."""
 
-    start: int = 128
+    start: int = 96
     """Resolution at the start: about start^3 voxels, shared out along the axes by the box's shape."""
-    final: int = 256
+    final: int = 192
     """Resolution after the last mark, likewise, as far as ``max_rows`` allows."""
     marks: tuple[float, ...] = (0.0, 0.1, 0.2, 0.35)
     """Shares of the training at which empty voxels are pruned and the rest refined (Plenoxels: 3 of 10 epochs); a mark
     at 0 prunes what the silhouettes rule out and keeps the resolution."""
     shrink: bool = True
     """At each mark, shrink the box to where the occupancy grid found matter (bounded spaces)."""
-    max_rows: int = 3_000_000
-    """Most vertices a refined grid may keep; the resolution gives way."""
+    max_rows: int = 1_000_000
+    """Most vertices a refined grid may keep; the resolution gives way. A step's cost on a CPU is mostly their memory."""
     degree: int = 3
     """Spherical-harmonic degree: degree^2 coefficients per colour channel."""
     init: float = -2.0
