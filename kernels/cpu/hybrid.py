@@ -12,7 +12,7 @@ import numpy as np
 from numba.extending import overload, register_jitable
 from torch import Tensor
 
-from ..lowered import HybridEncoding, Lowered
+from ..lowered import CPEncoding, GridEncoding, HybridEncoding, Lowered, VMEncoding
 from .cp import CPField
 from .drive import Shape
 from .factors import HAND
@@ -34,6 +34,7 @@ from .vm import VMField
 _F0 = np.float32(0.0)
 _TABLES = {GridField: 1, VMField: 13, CPField: 7}
 """Gradient arrays of each family."""
+_BRANCHES = (GridEncoding, VMEncoding, CPEncoding)
 
 
 class HybridField(NamedTuple):
@@ -237,9 +238,8 @@ def check_hybrid(lowered: Lowered) -> str | None:
         return "a composition without branches has no compiled kernel"
     for branch, head in encoding.branches:
         part = Lowered(lowered.lower, lowered.upper, lowered.unbounded, branch, head, lowered.color_head)
-        reason = (
-            CHECKS[type(branch)](part) if type(branch) in CHECKS else f"no compiled kernel for {type(branch).__name__} in a composition"
-        )
+        name = type(branch).__name__
+        reason = CHECKS[type(branch)](part) if type(branch) in _BRANCHES else f"no compiled kernel for {name} in a composition"
         if reason is None and any(max(w.shape) > 256 for w in head):
             reason = "a network wider than 256 has no compiled kernel"
         if reason is not None:
