@@ -1,0 +1,201 @@
+"""How the compiled kernels behave in a program: threads, cancelling, caches, choice of implementation."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from kernel_cases import LOWER, UPPER, grid_field, leaves, random_bits, rays, tensors
+
+from fieldmorph import kernels
+from fieldmorph.errors import UserError
+from fieldmorph.kernels import reference
+
+cpu = pytest.importorskip("fieldmorph.kernels.cpu")
+
+EDGES = torch.arange(121) * (3.5 / 120)
+BITS = random_bits((12, 12, 12))
+
+
+def render(lowered, count: int = 700, **more):  # type: ignore[no-untyped-def]
+    origins, view = rays(count)
+    near, far = reference.box_range(origins, view, LOWER, UPPER)
+    return cpu.render_rays(lowered, BITS, origins, view, near, far, torch.full((count,), 0.5), EDGES, 1.0, 1e-3, **more)
+
+
+def train(threads: int) -> list[torch.Tensor]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        field = leaves(grid_field())
+        states = [(torch.zeros_like(t), torch.zeros_like(t)) for t in tensors(field)]
+        for step in range(1, 4):
+            with kernels.gradients_in_place():
+                out = render(field)
+            torch.autograd.backward([out.rgb, out.depth], [torch.full_like(out.rgb, 0.01), torch.full_like(out.depth, -0.002)])
+            with torch.no_grad():
+                for t, (m, v) in zip(tensors(field), states, strict=True):
+                    cpu.adam_(t, t.grad, m, v, step, 0.01, sparse=t is tensors(field)[0], clear=True)
+        return [t.detach().clone() for t in tensors(field)]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_training_is_bit_identical_for_any_number_of_threads() -> None:
+    one = train(1)
+    for threads in (2, 3, 5):
+        for a, b in zip(one, train(threads), strict=True):
+            assert torch.equal(a, b), threads
+
+
+def test_trainer_and_viewer_at_the_same_time() -> None:
+    """Two threads call kernels at once; neither changes the other's results."""
+    field, still = leaves(grid_field()), grid_field(seed=7)
+    with torch.no_grad():
+        expected = render(still)
+    wanted = torch.autograd.grad(render(field).rgb.sum(), tensors(field))
+    errors: list[str] = []
+
+    def view() -> None:
+        with torch.no_grad():
+            if not all(torch.equal(render(still).rgb, expected.rgb) for _ in range(15)):
+                errors.append("the viewer's picture changed")
+
+    def learn() -> None:
+        for _ in range(15):
+            found = torch.autograd.grad(render(field).rgb.sum(), tensors(field))
+            if not all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True)):
+                errors.append("the trainer's gradient changed")
+
+    threads = [threading.Thread(target=work) for work in (view, learn, view)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    assert errors == []
+
+
+def test_cancelling_stops_soon() -> None:
+    lowered, flag = grid_field(), cpu.CancelFlag()
+    with torch.no_grad():
+        render(lowered)  # compiled before the clock runs
+        seconds: list[float] = []
+
+        def work() -> None:
+            try:
+                for _ in range(1000):
+                    render(lowered, 20000, cancel=flag)
+            except cpu.Cancelled:
+                seconds.append(time.perf_counter())
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        time.sleep(0.2)
+        flag.set()
+        begin = time.perf_counter()
+        thread.join(timeout=30)
+        assert seconds
+        assert seconds[0] - begin < 0.5  # measured 3 ms; the promise is 50 ms, a busy machine gets ten times that
+        flag.clear()
+        render(lowered, cancel=flag)
+
+
+class TestChoice:
+    def test_names(self) -> None:
+        before = kernels.chosen()
+        try:
+            kernels.set_kernels("reference")
+            assert kernels.ops("cpu") is reference
+            assert "reference" in kernels.explain("cpu")[0]
+            kernels.set_kernels("cpu")
+            assert kernels.ops("cpu") is cpu
+            with pytest.raises(UserError, match="unknown kernels 'gpu'"):
+                kernels.set_kernels("gpu")
+        finally:
+            kernels.set_kernels(before)
+
+    def test_without_numba_the_reference_answers_and_says_why(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from fieldmorph.kernels import dispatch
+
+        monkeypatch.setattr(dispatch, "_why_no_cpu", lambda: "numba is not installed")
+        assert kernels.ops("cpu") is reference
+        assert any("numba is not installed" in line for line in kernels.explain("cpu"))
+        with pytest.raises(UserError, match="numba is not installed"):
+            kernels.set_kernels("cpu")
+
+    def test_every_reference_operation_exists(self) -> None:
+        for name in reference.__all__:
+            assert hasattr(cpu, name), name
+
+
+# A process that runs one small kernel and prints where it is kept.
+SMALL = """
+import warnings, torch
+from fieldmorph.kernels.cpu.cache import kernel_cache
+from fieldmorph.kernels import cpu
+near, far = cpu.box_range(torch.tensor([[0., 0., -3.]]), torch.tensor([[0., 0., 1.]]), (-1., -1., -1.), (1., 1., 1.))
+assert float(near) == 2.0 and float(far) == 4.0
+print(kernel_cache())
+"""
+
+
+def small_process(**environment: str) -> subprocess.Popen[str]:
+    # The package may be on the path only because pytest was started with it there.
+    path = os.pathsep.join(p for p in sys.path if p)
+    return subprocess.Popen(
+        [sys.executable, "-c", SMALL],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    return out.strip(), err
+
+
+def test_four_processes_fill_one_cache_at_once(tmp_path: Path) -> None:
+    processes = [small_process(FIELDMORPH_CACHE=str(tmp_path / "cache")) for _ in range(4)]
+    folders = {finished(process)[0] for process in processes}
+    assert len(folders) == 1
+    kept = list(Path(folders.pop()).rglob("*.nbc"))
+    assert kept
+    stamps = [path.stat().st_mtime_ns for path in kept]
+    finished(small_process(FIELDMORPH_CACHE=str(tmp_path / "cache")))
+    assert [path.stat().st_mtime_ns for path in kept] == stamps, "a warm cache was compiled again"
+
+
+def test_an_unwritable_cache_is_replaced_by_a_temporary_one(tmp_path: Path) -> None:
+    """A file stands where the cache folder should be, as good as a read-only home (which root could still write to)."""
+    blocked = tmp_path / "blocked"
+    blocked.write_text("")
+    (tmp_path / "temporary").mkdir()
+    out, _ = finished(small_process(FIELDMORPH_CACHE=str(blocked), TMPDIR=str(tmp_path / "temporary")))
+    assert out.startswith(str(tmp_path / "temporary"))
+
+
+def test_nowhere_to_write_warns_once_and_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fieldmorph.kernels.cpu import cache
+
+    blocked = tmp_path / "blocked"
+    blocked.write_text("")
+    monkeypatch.setenv(cache.ENVIRONMENT, str(blocked))
+    monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(blocked))
+    with pytest.warns(RuntimeWarning, match="cannot be kept"):
+        assert cache.kernel_cache.__wrapped__() is None
+
+
+def test_importing_the_package_imports_no_numba() -> None:
+    code = "import sys; from fieldmorph import kernels; import fieldmorph.kernels.cpu; kernels.explain('cpu'); sys.exit('numba' in sys.modules)"
+    path = os.pathsep.join(p for p in sys.path if p)
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=120)
