@@ -92,32 +92,38 @@ def contracted(x, y, z):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _reach(u, v, low, high, best):  # type: ignore[no-untyped-def]
-    """The smaller of ``best`` and the time at which u + v t leaves [low, high]."""
+def _reach(c, v, low, high, best):  # type: ignore[no-untyped-def]
+    """The smaller of ``best`` and the time at which c + v t leaves [low, high]."""
     if v > _F0:
-        return min(best, (high - u) / v)
+        return min(best, (high - c) / v)
     if v < _F0:
-        return min(best, (low - u) / v)
+        return min(best, (low - c) / v)
     return best
 
 
 @inlined
-def _leap(lattice, t, near, jitter, vx, vy, vz, ux, uy, uz, cx, cy, cz, free, k):  # type: ignore[no-untyped-def]
-    """The first interval after k that may lie outside the empty cube of cells around (cx, cy, cz)."""
-    nx, ny, nz = np.float32(lattice.skip.shape[0]), np.float32(lattice.skip.shape[1]), np.float32(lattice.skip.shape[2])
-    lx, ly, lz = (np.float32(cx - free + 1)) / nx, (np.float32(cy - free + 1)) / ny, (np.float32(cz - free + 1)) / nz
-    hx, hy, hz = (np.float32(cx + free)) / nx, (np.float32(cy + free)) / ny, (np.float32(cz + free)) / nz
+def _leap(lattice, t, near, jitter, vx, vy, vz, x, y, z, cx, cy, cz, free, k):  # type: ignore[no-untyped-def]
+    """The first interval after k that may lie outside the empty cube of cells around (cx, cy, cz).
+
+    Positions and speeds along the axes are in cells.
+    """
     edges = lattice.edges
     count = edges.shape[0] - 1
+    less, more = np.float32(1 - free), np.float32(free)
+    lx, ly, lz = np.float32(cx) + less, np.float32(cy) + less, np.float32(cz) + less
+    hx, hy, hz = np.float32(cx) + more, np.float32(cy) + more, np.float32(cz) + more
     if lattice.unbounded:
         # No straight line in unit coordinates: leave by the least distance to the cube's faces at the greatest speed.
-        margin = min(min(min(ux - lx, hx - ux), min(uy - ly, hy - uy)), min(uz - lz, hz - uz))
-        speed = max(abs(vx), max(abs(vy), abs(vz))) * np.float32(0.5) * _LIPSCHITZ
+        margin = min(min(min(x - lx, hx - x), min(y - ly, hy - y)), min(z - lz, hz - z))
+        sizes = lattice.skip.shape
+        least = np.float32(min(sizes[0], min(sizes[1], sizes[2])))
+        most = np.float32(max(sizes[0], max(sizes[1], sizes[2])))
+        speed = max(abs(vx), max(abs(vy), abs(vz))) * (most / least) * np.float32(0.5) * _LIPSCHITZ
         time = max(margin, _F0) / max(speed, np.float32(1e-30))
     else:
-        time = _reach(ux, vx, lx, hx, _FAR)
-        time = _reach(uy, vy, ly, hy, time)
-        time = _reach(uz, vz, lz, hz, time)
+        time = _reach(x, vx, lx, hx, _FAR)
+        time = _reach(y, vy, ly, hy, time)
+        time = _reach(z, vz, lz, hz, time)
     along = t + time - near
     if lattice.rate > _F0:
         position = min(along * lattice.rate - jitter, np.float32(count))
@@ -141,6 +147,8 @@ def seek(lattice, rays, r, k):  # type: ignore[no-untyped-def]
     ox, oy, oz = rays.origins[r, 0], rays.origins[r, 1], rays.origins[r, 2]
     dx, dy, dz = rays.directions[r, 0], rays.directions[r, 1], rays.directions[r, 2]
     near, far, jitter = rays.near[r], rays.far[r], rays.jitter[r]
+    fx, fy, fz = np.float32(nx), np.float32(ny), np.float32(nz)
+    vx, vy, vz = dx / box[3] * fx, dy / box[4] * fy, dz / box[5] * fz
     while k < count:
         start = edges[k]
         width = edges[k + 1] - start
@@ -153,13 +161,13 @@ def seek(lattice, rays, r, k):  # type: ignore[no-untyped-def]
         if lattice.unbounded:
             x, y, z = contracted(x, y, z)
         if x >= _F0 and x <= _F1 and y >= _F0 and y <= _F1 and z >= _F0 and z <= _F1:
-            cx = min(np.int64(x * np.float32(nx)), nx - 1)
-            cy = min(np.int64(y * np.float32(ny)), ny - 1)
-            cz = min(np.int64(z * np.float32(nz)), nz - 1)
+            cx = min(np.int64(x * fx), nx - 1)
+            cy = min(np.int64(y * fy), ny - 1)
+            cz = min(np.int64(z * fz), nz - 1)
             free = np.int64(skip[cx, cy, cz])
             if free == 0:
                 return k, t, width, x, y, z
-            k = _leap(lattice, t, near, jitter, dx / box[3], dy / box[4], dz / box[5], x, y, z, cx, cy, cz, free, k)
+            k = _leap(lattice, t, near, jitter, vx, vy, vz, x * fx, y * fy, z * fz, cx, cy, cz, free, k)
         else:
             k += 1
     return count, _F0, _F0, _F0, _F0, _F0
