@@ -38,7 +38,7 @@ def environment(x, y, z, roughness):
         v = (x * -0.4384 + y * 0.5009 + z * 0.7463) / along
         pane = step(0.42 + blur, 0.42 - 0.6 * blur, abs(u)) * step(0.42 + blur, 0.42 - 0.6 * blur, abs(v))
         pane *= 1.0 - 0.85 * step(0.045 + 0.5 * blur, 0.02, abs(u)) * (1.0 - min(1.0, 3.0 * roughness))
-        gain = 5.2 / (1.0 + 9.0 * roughness * roughness)
+        gain = 3.6 / (1.0 + 9.0 * roughness * roughness)
         r, g, b = r + gain * pane, g + 0.94 * gain * pane, b + 0.82 * gain * pane
     # A cool strip light on the other side.
     side = x * -0.82 + y * 0.52 + z * 0.24
@@ -55,9 +55,9 @@ def irradiance(x, y, z):
     """Diffuse light (r, g, b) on a surface with normal (x, y, z) from all but the key light, for an albedo of one."""
     up = 0.5 + 0.5 * z
     side = max(0.0, x * -0.82 + y * 0.52 + z * 0.24)
-    r = 0.34 + 0.34 * up + 0.12 * side
-    g = 0.33 + 0.38 * up + 0.14 * side
-    b = 0.32 + 0.44 * up + 0.17 * side
+    r = 0.26 + 0.28 * up + 0.12 * side
+    g = 0.25 + 0.32 * up + 0.14 * side
+    b = 0.25 + 0.38 * up + 0.17 * side
     return r, g, b
 
 
@@ -93,6 +93,6 @@ def fresnel(base, cosine, roughness):
 @device
 def display(linear):
     """Linear radiance to an sRGB value in [0, 1], through a filmic curve (Narkowicz's fit of ACES)."""
-    x = 0.78 * max(linear, 0.0)
+    x = 0.66 * max(linear, 0.0)
     x = min(x * (2.51 * x + 0.03) / (x * (2.43 * x + 0.59) + 0.14), 1.0)
     return 12.92 * x if x <= 0.0031308 else 1.055 * x ** (1.0 / 2.4) - 0.055

@@ -204,7 +204,7 @@ def _shade(k, x, y, z, nx, ny, nz, dx, dy, dz, bounce, grid, scene):
     share, rough, gain = surface(int(objects[k, SURFACE + 5]), objects[k, SURFACE + 9], u, v, w, up, k, objects)
     metallic, roughness = objects[k, SURFACE + 3], objects[k, SURFACE + 4] * rough
     if share > 1.5:  # brass lines set into the surface
-        cr, cg, cb, metallic, roughness = 0.86, 0.60, 0.22, 1.0, 0.16
+        cr, cg, cb, metallic, roughness = 0.82, 0.51, 0.15, 1.0, 0.16
     else:
         cr = (objects[k, SURFACE + 0] + share * (objects[k, SURFACE + 6] - objects[k, SURFACE + 0])) * gain
         cg = (objects[k, SURFACE + 1] + share * (objects[k, SURFACE + 7] - objects[k, SURFACE + 1])) * gain
@@ -223,13 +223,13 @@ def _shade(k, x, y, z, nx, ny, nz, dx, dy, dz, bounce, grid, scene):
     open_ = _open(x, y, z, nx, ny, nz, 5, grid, scene)
     ir, ig, ib = irradiance(nx, ny, nz)
     matt = 1.0 - metallic
-    r = matt * cr * (ir * open_ + 1.75 * lit)
-    g = matt * cg * (ig * open_ + 1.62 * lit)
-    b = matt * cb * (ib * open_ + 1.40 * lit)
+    r = matt * cr * (ir * open_ + 2.05 * lit)
+    g = matt * cg * (ig * open_ + 1.86 * lit)
+    b = matt * cb * (ib * open_ + 1.56 * lit)
     base_r, base_g, base_b = 0.045 + metallic * (cr - 0.045), 0.045 + metallic * (cg - 0.045), 0.045 + metallic * (cb - 0.045)
     if lit > 0.0:
         lobe, cosine = highlight(nx, ny, nz, -dx, -dy, -dz, roughness)
-        lobe = min(lobe, 14.0) * lit * 1.5
+        lobe = min(lobe, 6.0) * lit
         r += lobe * fresnel(base_r, cosine, 0.0)
         g += lobe * 0.94 * fresnel(base_g, cosine, 0.0)
         b += lobe * 0.82 * fresnel(base_b, cosine, 0.0)
@@ -271,7 +271,7 @@ def _plain(k, x, y, z, nx, ny, nz, dx, dy, dz, grid, scene):
     open_ = _open(x, y, z, nx, ny, nz, 2, grid, scene)
     ir, ig, ib = irradiance(nx, ny, nz)
     matt = 1.0 - objects[k, SURFACE + 3]
-    r, g, b = matt * cr * (ir * open_ + 1.75 * lit), matt * cg * (ig * open_ + 1.62 * lit), matt * cb * (ib * open_ + 1.40 * lit)
+    r, g, b = matt * cr * (ir * open_ + 2.05 * lit), matt * cg * (ig * open_ + 1.86 * lit), matt * cb * (ib * open_ + 1.56 * lit)
     twice = 2.0 * (nx * dx + ny * dy + nz * dz)
     er, eg, eb = environment(dx - twice * nx, dy - twice * ny, dz - twice * nz, objects[k, SURFACE + 4])
     mirror = objects[k, SURFACE + 3] * open_
