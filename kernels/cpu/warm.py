@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from ..dispatch import gradients_in_place
-from ..lowered import DENSE, GridEncoding, GridLayout, Lowered
+from ..lowered import DENSE, CPEncoding, GridEncoding, GridLayout, HybridEncoding, Lowered, VMEncoding, VoxelEncoding
 from .marching import box_range
 from .optim import adam_
 from .pointwise import evaluate_density
 from .render import render_rays
+
+Triple = tuple[Tensor, Tensor, Tensor]
 
 _QUIET = 0.7
 """Seconds a warm cache needs at most; compiling takes longer and is announced."""
@@ -32,7 +34,49 @@ def tiny_grid() -> Lowered:
     return Lowered((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), False, encoding, _head(4, 16, 16), _head(31, 16, 3))
 
 
-TINY: dict[str, Callable[[], Lowered]] = {"hashgrid": tiny_grid}
+def _planes(rank: int) -> Triple:
+    return torch.zeros(2, 2, rank), torch.zeros(2, 2, rank), torch.zeros(2, 2, rank)
+
+
+def _lines(rank: int) -> Triple:
+    return torch.zeros(2, rank), torch.zeros(2, rank), torch.zeros(2, rank)
+
+
+def _tiny(encoding: VMEncoding | CPEncoding | VoxelEncoding | HybridEncoding) -> Lowered:
+    color = () if isinstance(encoding, VoxelEncoding) else _head(31, 16, 3)
+    return Lowered((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), False, encoding, (), color)
+
+
+def tiny_vm() -> Lowered:
+    """The smallest field of the vm family."""
+    return _tiny(VMEncoding(_planes(1), _lines(1), _planes(1), _lines(1), torch.zeros(15, 3)))
+
+
+def tiny_cp() -> Lowered:
+    """The smallest field of the cp family."""
+    return _tiny(CPEncoding(_lines(1), _lines(1), torch.zeros(15, 1)))
+
+
+def tiny_voxels() -> Lowered:
+    """The smallest field of the voxels family."""
+    return _tiny(VoxelEncoding(torch.zeros(1, 1, 1, dtype=torch.int32), torch.zeros(1), torch.zeros(1, 3), 0.0))
+
+
+def tiny_hybrid() -> Lowered:
+    """The smallest default composition."""
+    grid, planes = tiny_grid(), tiny_vm()
+    assert isinstance(grid.encoding, GridEncoding)
+    assert isinstance(planes.encoding, VMEncoding)
+    return _tiny(HybridEncoding(((grid.encoding, grid.density_head), (planes.encoding, ()))))
+
+
+TINY: dict[str, Callable[[], Lowered]] = {
+    "hashgrid": tiny_grid,
+    "vm": tiny_vm,
+    "cp": tiny_cp,
+    "voxels": tiny_voxels,
+    "hybrid": tiny_hybrid,
+}
 """Family -> a field whose evaluation compiles everything its family's training and rendering need."""
 
 
