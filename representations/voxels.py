@@ -27,7 +27,7 @@ _CHUNK = 1 << 20
 class VoxelOptions(FieldOptions):
     """Trilinear voxel grid with spherical harmonics (Plenoxels, section 3)."""
 
-    start: int = 96
+    start: int = 64
     """Resolution at the start: about start^3 voxels, shared out along the axes by the box's shape."""
     final: int = 192
     """Resolution after the last mark, likewise, as far as ``max_rows`` allows."""

@@ -179,7 +179,7 @@ def test_voxel_row_width_of_plenoxels() -> None:
     """One density and 3 x 9 coefficients."""
     field = _meta("voxels")
     assert isinstance(field, VoxelField)
-    assert field.sh_data.shape == (96**3, 27)
+    assert field.sh_data.shape == (64**3, 27)
 
 
 def test_voxels_prune_what_is_empty() -> None:
