@@ -85,6 +85,8 @@ class Trainer:
         progress = self.budget.progress
         if self.field.milestone(progress):
             self.optimizer.rebuild(self.field)
+            # A shrunken box changes what a normalised length is.
+            self.settings = replace(self.settings, near=float(self.field.metadata.get("near", self.settings.near)))
         if self.budget.step and self.budget.step % INTERVAL == 0:
             self.field.occupancy.update(self.field.density, self.field.space, self.budget.step, self.generator)
 
