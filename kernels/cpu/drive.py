@@ -137,7 +137,7 @@ def flush(field, shape, bench, filled, out, store, lane, keep):  # type: ignore[
 @device
 def gather_round(lattice, rays, rounds, first, going, bench):  # type: ignore[no-untyped-def]
     """Every live ray's next samples into the bench; rays without any more get step = K. Returns the number of samples."""
-    count = lattice.edges.shape[0] - 1
+    count = lattice.plain.count
     each = rounds.each
     if going * each < TILE:  # few rays left: the tile has room for more of each
         each = TILE // max(going, 1)
@@ -146,7 +146,7 @@ def gather_round(lattice, rays, rounds, first, going, bench):  # type: ignore[no
         local = bench.live[a]
         k = bench.step[local]
         for _ in range(each):
-            k, t, width, x, y, z = seek(lattice, rays, first + local, k)
+            k, t, width, x, y, z = seek(lattice.plain, rays.plain, first + local, k)
             if k >= count:
                 break
             at = (found // TILE) * 3 * TILE + found % TILE
@@ -178,7 +178,7 @@ def evaluate_round(field, shape, bench, found):  # type: ignore[no-untyped-def]
 def render_lane(field, shape, lattice, rays, rounds, first, last, out, store, lane, keep, bench, cancel):  # type: ignore[no-untyped-def]
     """Rays first..last. False: the store is full or the caller cancelled."""
     e, h = shape.first_x, shape.first_h
-    intervals = lattice.edges.shape[0] - 1
+    intervals = lattice.plain.count
     size = last - first
     for local in range(size):
         r = first + local
@@ -189,7 +189,7 @@ def render_lane(field, shape, lattice, rays, rounds, first, last, out, store, la
     going, upcoming, filled = 0, 0, 0
     while True:
         while going < rounds.active and upcoming < size:
-            if sane(rays, first + upcoming):
+            if sane(rays.plain, first + upcoming):
                 bench.live[going] = upcoming
                 going += 1
             upcoming += 1

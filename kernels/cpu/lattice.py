@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .jit import exact, exact_inlined, inlined, kernel, kernel_exact
-from .simd import fetch_add
+from .simd import byte_at, fetch_add, float_at
 
 _F0, _F1, _F2 = np.float32(0.0), np.float32(1.0), np.float32(2.0)
 _F4 = np.float32(4.0)
@@ -18,14 +18,35 @@ SKIP_LIMIT = 12
 """Greatest distance to an occupied cell that the skip grid tells apart."""
 
 
+class LatticeView(NamedTuple):
+    """A lattice in plain numbers: the search for samples would spend most of its time on reference counts of arrays."""
+
+    edges: int  # address
+    skip: int  # address
+    count: int  # K
+    cells: tuple[int, int, int]  # of the skip grid
+    lower: tuple[float, float, float]  # float32
+    size: tuple[float, float, float]  # float32
+    unbounded: bool
+    rate: float  # float32, 1 / step of a uniform lattice, 0 otherwise
+
+
 class Lattice(NamedTuple):
     edges: np.ndarray  # [K + 1] float32
     skip: np.ndarray  # [X, Y, Z] uint8: 0 occupied, else cells (maximum norm) to the nearest occupied one
-    box: np.ndarray  # [6] float32: lower corner, size
-    unbounded: bool
-    rate: float  # float32, 1 / step of a uniform lattice, 0 otherwise
+    plain: LatticeView
     scale: float  # float32, normalised length per world length
     termination: float  # float32
+
+
+class RayView(NamedTuple):
+    """Addresses of a batch's arrays."""
+
+    origins: int
+    directions: int
+    near: int
+    far: int
+    jitter: int
 
 
 class RayBatch(NamedTuple):
@@ -34,6 +55,12 @@ class RayBatch(NamedTuple):
     near: np.ndarray  # [R]
     far: np.ndarray  # [R]
     jitter: np.ndarray  # [R]
+    plain: RayView
+
+
+def ray_batch(*arrays: np.ndarray) -> RayBatch:
+    """Contiguous float32 arrays in the order of :class:`RayBatch`."""
+    return RayBatch(*arrays, RayView(*(array.ctypes.data for array in arrays)))
 
 
 @kernel
@@ -71,15 +98,16 @@ def skip_grid(bits, out, one, two):  # type: ignore[no-untyped-def]
 @exact
 def sane(rays, r):  # type: ignore[no-untyped-def]
     """Whether ray r can have samples: finite, with a direction, near < far."""
-    total = rays.near[r] + rays.jitter[r]
+    near, jitter = float_at(rays.near, r), float_at(rays.jitter, r)
+    total = near + jitter
     some = False
     for axis in range(3):
-        d = rays.directions[r, axis]
-        total += rays.origins[r, axis] + d
+        o, d = float_at(rays.origins, 3 * r + axis), float_at(rays.directions, 3 * r + axis)
+        total += o + d
         some = some or d != _F0
-        if not (abs(rays.origins[r, axis]) < _FAR and abs(d) < _FAR):
+        if not (abs(o) < _FAR and abs(d) < _FAR):
             return False
-    return some and total == total and abs(rays.near[r]) < _FAR and abs(rays.jitter[r]) < _FAR and rays.near[r] < rays.far[r]
+    return some and total == total and abs(near) < _FAR and abs(jitter) < _FAR and near < float_at(rays.far, r)
 
 
 @exact_inlined
@@ -107,15 +135,14 @@ def _leap(lattice, t, near, jitter, vx, vy, vz, x, y, z, cx, cy, cz, free, k):  
 
     Positions and speeds along the axes are in cells.
     """
-    edges = lattice.edges
-    count = edges.shape[0] - 1
+    count = lattice.count
     less, more = np.float32(1 - free), np.float32(free)
     lx, ly, lz = np.float32(cx) + less, np.float32(cy) + less, np.float32(cz) + less
     hx, hy, hz = np.float32(cx) + more, np.float32(cy) + more, np.float32(cz) + more
     if lattice.unbounded:
         # No straight line in unit coordinates: leave by the least distance to the cube's faces at the greatest speed.
         margin = min(min(min(x - lx, hx - x), min(y - ly, hy - y)), min(z - lz, hz - z))
-        sizes = lattice.skip.shape
+        sizes = lattice.cells
         least = np.float32(min(sizes[0], min(sizes[1], sizes[2])))
         most = np.float32(max(sizes[0], max(sizes[1], sizes[2])))
         speed = max(abs(vx), max(abs(vy), abs(vz))) * (most / least) * np.float32(0.5) * _LIPSCHITZ
@@ -131,7 +158,7 @@ def _leap(lattice, t, near, jitter, vx, vy, vz, x, y, z, cx, cy, cz, free, k):  
     low, high = k, count
     while low < high:  # the last edge not behind `along`
         middle = (low + high + 1) >> 1
-        if edges[middle] <= along:
+        if float_at(lattice.edges, middle) <= along:
             low = middle
         else:
             high = middle - 1
@@ -141,30 +168,31 @@ def _leap(lattice, t, near, jitter, vx, vy, vz, x, y, z, cx, cy, cz, free, k):  
 @exact_inlined
 def seek(lattice, rays, r, k):  # type: ignore[no-untyped-def]
     """The next sample of ray r from interval k on: (interval, t, width, unit x, y, z); interval = K where there is none."""
-    edges, skip, box = lattice.edges, lattice.skip, lattice.box
-    count = edges.shape[0] - 1
-    nx, ny, nz = skip.shape
-    ox, oy, oz = rays.origins[r, 0], rays.origins[r, 1], rays.origins[r, 2]
-    dx, dy, dz = rays.directions[r, 0], rays.directions[r, 1], rays.directions[r, 2]
-    near, far, jitter = rays.near[r], rays.far[r], rays.jitter[r]
+    count = lattice.count
+    nx, ny, nz = lattice.cells
+    ax, ay, az = lattice.lower
+    sx, sy, sz = lattice.size
+    ox, oy, oz = float_at(rays.origins, 3 * r), float_at(rays.origins, 3 * r + 1), float_at(rays.origins, 3 * r + 2)
+    dx, dy, dz = float_at(rays.directions, 3 * r), float_at(rays.directions, 3 * r + 1), float_at(rays.directions, 3 * r + 2)
+    near, far, jitter = float_at(rays.near, r), float_at(rays.far, r), float_at(rays.jitter, r)
     fx, fy, fz = np.float32(nx), np.float32(ny), np.float32(nz)
-    vx, vy, vz = dx / box[3] * fx, dy / box[4] * fy, dz / box[5] * fz
+    vx, vy, vz = dx / sx * fx, dy / sy * fy, dz / sz * fz
     while k < count:
-        start = edges[k]
-        width = edges[k + 1] - start
+        start = float_at(lattice.edges, k)
+        width = float_at(lattice.edges, k + 1) - start
         t = near + (start + jitter * width)
         if not t < far:
             break
-        x = (ox + t * dx - box[0]) / box[3]
-        y = (oy + t * dy - box[1]) / box[4]
-        z = (oz + t * dz - box[2]) / box[5]
+        x = (ox + t * dx - ax) / sx
+        y = (oy + t * dy - ay) / sy
+        z = (oz + t * dz - az) / sz
         if lattice.unbounded:
             x, y, z = contracted(x, y, z)
         if x >= _F0 and x <= _F1 and y >= _F0 and y <= _F1 and z >= _F0 and z <= _F1:
             cx = min(np.int64(x * fx), nx - 1)
             cy = min(np.int64(y * fy), ny - 1)
             cz = min(np.int64(z * fz), nz - 1)
-            free = np.int64(skip[cx, cy, cz])
+            free = np.int64(byte_at(lattice.skip, (cx * ny + cy) * nz + cz))
             if free == 0:
                 return k, t, width, x, y, z
             k = _leap(lattice, t, near, jitter, vx, vy, vz, x * fx, y * fy, z * fz, cx, cy, cz, free, k)
@@ -186,11 +214,11 @@ def march_count(lattice, rays, counts, counter):  # type: ignore[no-untyped-def]
             break
         for r in range(first, min(first + _CHUNK, counts.shape[0])):
             n = 0
-            if sane(rays, r):
+            if sane(rays.plain, r):
                 k = np.int64(0)
                 while True:
-                    k = seek(lattice, rays, r, k)[0] + 1
-                    if k >= lattice.edges.shape[0]:
+                    k = seek(lattice.plain, rays.plain, r, k)[0] + 1
+                    if k > lattice.plain.count:
                         break
                     n += 1
             counts[r] = n
@@ -207,7 +235,7 @@ def march_fill(lattice, rays, offsets, out_rays, out_t, out_delta, counter):  # 
         for r in range(first, min(first + _CHUNK, count)):
             k = np.int64(0)
             for at in range(offsets[r], offsets[r + 1]):
-                sample = seek(lattice, rays, r, k)
+                sample = seek(lattice.plain, rays.plain, r, k)
                 out_rays[at], out_t[at], out_delta[at] = r, sample[1], sample[2]
                 k = sample[0] + 1
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import reference
 from ..reference import Samples
 from ..reference_march import Vec3
-from .lattice import Lattice, RayBatch, box_kernel, march_count, march_fill, skip_grid
+from .lattice import Lattice, LatticeView, box_kernel, march_count, march_fill, ray_batch, skip_grid
 from .pool import launch
 
 _skips: dict[int, tuple[weakref.ref[Tensor], int, np.ndarray]] = {}
@@ -48,7 +48,11 @@ def make_lattice(edges: Tensor, bits: Tensor, lower: Vec3, upper: Vec3, unbounde
         step = float(e[-1]) / (e.shape[0] - 1)
         if step > 0 and np.abs(e - np.arange(e.shape[0]) * step).max() < 0.25 * step:
             rate = 1.0 / step
-    return Lattice(e, skip_of(bits), box, bool(unbounded), np.float32(rate), np.float32(scale), np.float32(termination))
+    skip = skip_of(bits)
+    view = LatticeView(
+        e.ctypes.data, skip.ctypes.data, e.shape[0] - 1, skip.shape, tuple(box[:3]), tuple(box[3:]), bool(unbounded), np.float32(rate)
+    )
+    return Lattice(e, skip, view, np.float32(scale), np.float32(termination))
 
 
 def _float32(*tensors: Tensor) -> bool:
@@ -72,7 +76,7 @@ def march(
     if not _float32(origins, directions, near, far, jitter, edges):
         return reference.march(origins, directions, near, far, jitter, edges, bits, lower, upper, unbounded)
     lattice = make_lattice(edges, bits, lower, upper, unbounded, 1.0, 0.0)
-    rays = RayBatch(array32(origins), array32(directions), array32(near), array32(far), array32(jitter))
+    rays = ray_batch(array32(origins), array32(directions), array32(near), array32(far), array32(jitter))
     counts = np.zeros(origins.shape[0], np.int64)
     launch(march_count, lattice, rays, counts, np.zeros(1, np.int64))
     offsets = torch.zeros(origins.shape[0] + 1, dtype=torch.int64)

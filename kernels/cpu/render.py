@@ -16,7 +16,7 @@ from .drive import Outputs, Rounds, Shape, Store, render_forward
 from .drive_back import Incoming, render_backward, tile_order
 from .gradients import scatter, table_gradients
 from .jit import TILE
-from .lattice import Lattice, RayBatch
+from .lattice import Lattice, RayBatch, ray_batch
 from .marching import array32, make_lattice
 from .plan import Plan, make_plan, supports, unpack
 from .pool import launch
@@ -185,7 +185,7 @@ def render_rays(
         return reference.render_rays(lowered, bits, origins, directions, near, far, jitter, edges, scale, termination)
     plan = make_plan(lowered)
     lattice = make_lattice(edges, bits, lowered.lower, lowered.upper, lowered.unbounded, scale, termination)
-    rays = RayBatch(array32(origins), array32(directions), array32(near), array32(far), array32(jitter))
+    rays = ray_batch(array32(origins), array32(directions), array32(near), array32(far), array32(jitter))
     flag = _never if cancel is None else cancel.array
     parameters = (*plan.tables, *plan.networks)
     if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):

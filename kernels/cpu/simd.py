@@ -234,3 +234,19 @@ def float_bits(typing: Any, value: Any) -> Any:
         return builder.bitcast(args[0], _F32)
 
     return types.float32(types.int32), codegen
+
+
+def _reader(kind: Any, bits: Any) -> Any:
+    def typer(typing: Any, address: Any, index: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.load(builder.gep(builder.inttoptr(args[0], bits.as_pointer()), [args[1]]))
+
+        return kind(types.int64, types.int64), codegen
+
+    return typer
+
+
+float_at = intrinsic(_reader(types.float32, _F32))
+"""float_at(address, index): element of a float32 array known by its address. An array's own variable costs atomic reference counts."""
+byte_at = intrinsic(_reader(types.uint8, ir.IntType(8)))
+"""byte_at(address, index): element of a uint8 array known by its address."""
