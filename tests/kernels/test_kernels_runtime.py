@@ -196,6 +196,7 @@ def test_nowhere_to_write_warns_once_and_works(tmp_path: Path, monkeypatch: pyte
 
 
 def test_importing_the_package_imports_no_numba() -> None:
-    code = "import sys; from fieldmorph import kernels; import fieldmorph.kernels.cpu; kernels.explain('cpu'); sys.exit('numba' in sys.modules)"
+    code = "import sys; from fieldmorph import kernels; import fieldmorph.kernels.cpu; kernels.explain('cpu')"
+    code += "; sys.exit('numba' in sys.modules)"
     path = os.pathsep.join(p for p in sys.path if p)
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=120)
