@@ -23,7 +23,7 @@ class LatticeView(NamedTuple):
 
     edges: int  # address
     skip: int  # address
-    count: int  # K
+    count: int  # type: ignore[assignment]  # K
     cells: tuple[int, int, int]  # of the skip grid
     lower: tuple[float, float, float]  # float32
     size: tuple[float, float, float]  # float32
@@ -60,7 +60,8 @@ class RayBatch(NamedTuple):
 
 def ray_batch(*arrays: np.ndarray) -> RayBatch:
     """Contiguous float32 arrays in the order of :class:`RayBatch`."""
-    return RayBatch(*arrays, RayView(*(array.ctypes.data for array in arrays)))
+    origins, directions, near, far, jitter = arrays
+    return RayBatch(origins, directions, near, far, jitter, RayView(*(array.ctypes.data for array in arrays)))
 
 
 @kernel

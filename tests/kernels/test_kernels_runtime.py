@@ -102,7 +102,7 @@ def test_cancelling_stops_soon() -> None:
         begin = time.perf_counter()
         thread.join(timeout=30)
         assert seconds
-        assert seconds[0] - begin < 0.5  # measured 3 ms; the promise is 50 ms, a busy machine gets ten times that
+        assert seconds[0] - begin < 0.5  # the promise is 50 ms; a busy machine gets ten times that
         flag.clear()
         render(lowered, cancel=flag)
 
