@@ -50,9 +50,7 @@ def composite_rays(
         return concatenate(parts) if parts else _nothing(rays, normals)
 
     samples = march(slice(None))
-    counts = _rounds(field, rays, samples, termination).cost
-    assert counts is not None
-    samples = _prefix(samples, counts)
+    samples = prefix(samples, seen_counts(field, rays, samples, termination))
     directions = rays.directions[samples.rays]
     positions = rays.origins[samples.rays] + samples.t[:, None] * directions
     geometry = field.geometry(positions)
@@ -65,7 +63,7 @@ def composite_rays(
         heavy = (out.weights.detach() > NORMAL_WEIGHT).nonzero()[:, 0]
         weighted = out.weights[heavy, None] * density_normals(field, positions[heavy], field.density)
         normal = normal.index_add(0, samples.rays[heavy], weighted)
-    return Rendering(out.rgb, out.depth, out.opacity, normal, counts)
+    return Rendering(out.rgb, out.depth, out.opacity, normal, samples.offsets.diff())
 
 
 @torch.no_grad()
@@ -127,13 +125,21 @@ def _nothing(rays: Rays, normals: bool) -> Rendering:
     return Rendering(zeros, zeros[:, 0], zeros[:, 1], zeros if normals else None, cost)
 
 
-def _prefix(samples: Samples, counts: Tensor) -> Samples:
+def seen_counts(field: Field, rays: Rays, samples: Samples, termination: float) -> Tensor:
+    """How many of each ray's samples lie in front of its termination, [N] int64; no gradient."""
+    counts = _rounds(field, rays, samples, termination).cost
+    assert counts is not None
+    return counts
+
+
+def prefix(samples: Samples, counts: Tensor) -> Samples:
     """The first ``counts[r]`` samples of each ray."""
-    position = torch.arange(samples.rays.shape[0], device=counts.device) - samples.offsets[samples.rays]
-    keep = position < counts[samples.rays]
+    begin = samples.offsets[:-1]
+    position = torch.arange(samples.rays.shape[0], device=counts.device) - begin.index_select(0, samples.rays)
+    keep = (position < counts.index_select(0, samples.rays)).nonzero()[:, 0]
     offsets = torch.zeros_like(samples.offsets)
     offsets[1:] = counts.cumsum(0)
-    return Samples(samples.rays[keep], samples.t[keep], samples.delta[keep], offsets)
+    return Samples(samples.rays.index_select(0, keep), samples.t.index_select(0, keep), samples.delta.index_select(0, keep), offsets)
 
 
 @torch.no_grad()

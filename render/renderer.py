@@ -20,10 +20,10 @@ from ..representations.field import Field
 from .camera import Camera, lens_directions, opencv_rotation, pixel_centres
 from .distortion import Distortion
 from .lattice import lattice_edges, ray_range
-from .marching import composite_normals, composite_rays, concatenate
+from .marching import composite_normals, composite_rays, concatenate, prefix, seen_counts
 from .types import Rays, Rendering, RenderSettings
 
-__all__ = ["Cancelled", "background_color", "render_image", "which_renderer", "render_rays"]
+__all__ = ["Cancelled", "background_color", "render_image", "which_renderer", "render_rays", "seen_samples"]
 
 TILE = 16
 """Rays of an image are fed in squares of this many pixels: neighbours meet the same cells, which stay in the cache."""
@@ -67,12 +67,7 @@ def render_rays(
     ops, lowered, _ = _choice(field, device, settings)
     near, far = ray_range(space, rays, settings, ops)
     edges = lattice_edges(space, settings, device)
-    if jitter is None:
-        if settings.jitter:
-            jitter = torch.rand(len(rays), generator=generator, device=generator.device if generator is not None else device)
-        else:
-            jitter = torch.full((len(rays),), 0.5, device=device)
-    jitter = jitter.to(device, torch.float32)
+    jitter = _jitter(len(rays), settings, generator, device) if jitter is None else jitter.to(device, torch.float32)
 
     if lowered is not None:
         rgb, depth, opacity, cost = ops.render_rays(
@@ -93,6 +88,43 @@ def render_rays(
         length = normals.norm(dim=-1, keepdim=True)
         normals = torch.where(length > EPSILON, normals / length.clamp_min(EPSILON), torch.zeros_like(normals))
     return Rendering(rgb, found.depth / found.opacity.clamp_min(EPSILON), found.opacity, normals, found.cost)
+
+
+@torch.no_grad()
+def seen_samples(
+    field: Field,
+    rays: Rays,
+    settings: RenderSettings,
+    *,
+    bits: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> reference.Samples:
+    """The samples of each ray in front of its termination: those a rendering by the same settings is made of.
+
+    Args:
+        bits: [R, R, R] occupancy to march through; None: the field's own.
+        generator: where random jitter comes from.
+    """
+    space, device = field.space, rays.origins.device
+    ops, lowered, _ = _choice(field, device, settings)
+    near, far = ray_range(space, rays, settings, ops)
+    edges = lattice_edges(space, settings, device)
+    jitter = _jitter(len(rays), settings, generator, device)
+    bits = field.occupancy.bits if bits is None else bits
+    along = (rays.origins, rays.directions, near, far, jitter, edges)
+    samples = reference.Samples(*ops.march(*along, bits, space.lower, space.upper, space.unbounded))
+    if lowered is not None:
+        counts = ops.render_rays(lowered, bits, *along, space.scale, settings.termination).cost
+    else:
+        counts = seen_counts(field, rays, samples, settings.termination)
+    return prefix(samples, counts)
+
+
+def _jitter(count: int, settings: RenderSettings, generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """Each ray's place within its intervals, [count] in [0, 1]."""
+    if not settings.jitter:
+        return torch.full((count,), 0.5, device=device)
+    return torch.rand(count, generator=generator, device=generator.device if generator is not None else device).to(device, torch.float32)
 
 
 def which_renderer(field: Field, settings: RenderSettings | None = None) -> str:

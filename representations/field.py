@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .. import kernels
 from ..kernels.lowered import Lowered
+from ..kernels.reference import Evaluation
 from ..kernels.reference import truncated_exp as truncated_exp
 from .occupancy import Occupancy
 from .space import Space
@@ -69,6 +70,18 @@ class Field(nn.Module):
                 return ops.evaluate_density(lowered, positions)
         geometry = self.geometry(positions, times)
         return geometry.gate * truncated_exp(geometry.log_density)
+
+    def evaluate(self, positions: Tensor, directions: Tensor) -> Evaluation:
+        """Both blocks at positions [N, 3] seen along unit directions [N, 3], in one fused call where a kernel can.
+
+        Differentiable in the parameters.
+        """
+        ops, lowered = kernels.ops(positions.device), self.lower()
+        if lowered is not None and ops.supports(lowered) is None:
+            found: Evaluation = ops.evaluate(lowered, positions, directions)
+            return found
+        geometry = self.geometry(positions)
+        return Evaluation(geometry.log_density, geometry.gate, geometry.features, self.color(geometry.features, directions))
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Draw fresh parameters; the same generator state gives the same numbers on every device."""

@@ -69,3 +69,10 @@ class PhotoBatches:
         bundle = self.cameras.rays(torch.from_numpy(camera).to(self.device), xy.to(self.device))
         values = torch.from_numpy(np.ascontiguousarray(self.pixels[pick])).to(self.device).float().div_(255.0)
         return Batch(bundle, values[:, :3], values[:, 3] if self.channels == 4 else None)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must keep: nothing, the trainer's generator decides every draw."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Inverse of :meth:`state`."""

@@ -28,6 +28,12 @@ class BatchSource(Protocol):
 
     def next(self, rays: int, generator: torch.Generator) -> Batch: ...
 
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must keep of it."""
+        ...
+
+    def load_state(self, state: dict[str, Tensor]) -> None: ...
+
 
 @dataclass(frozen=True)
 class StepStats:
@@ -126,9 +132,16 @@ class Trainer:
         """What a checkpoint keeps beside the field: tensors and JSON-able counters."""
         tensors = {f"optimizer.{k}": v for k, v in self.optimizer.state().items()}
         tensors["generator"] = self.generator.get_state()
+        tensors.update({f"batches.{k}": v for k, v in self.batches.state().items()})
         return tensors, {"step": self.budget.step, "seconds": self.budget.elapsed, "rays": self.rays}
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        self.optimizer.load_state({k.removeprefix("optimizer."): v for k, v in tensors.items() if k.startswith("optimizer.")})
+        self.optimizer.load_state(_under("optimizer.", tensors))
+        self.batches.load_state(_under("batches.", tensors))
         self.generator.set_state(tensors["generator"].cpu())
         self.budget.step, self.budget.spent, self.rays = int(facts["step"]), float(facts["seconds"]), int(facts["rays"])
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The entries whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
