@@ -204,7 +204,7 @@ class TeacherBatches:
             place = (before + torch.arange(fresh)) % self.size  # the oldest
             pool[place.to(pool.device)] = self._ask(fresh, generator)
         pick = torch.randint(self.size, (rays,), generator=generator).to(pool.device)
-        origins, directions, rgb, opacity = pool.index_select(0, pick).split((3, 3, 3, 1), 1)
+        origins, directions, rgb, opacity = torch.split(pool.index_select(0, pick), [3, 3, 3, 1], 1)
         straight = torch.where(opacity > 0.0, rgb / opacity.clamp_min(1e-6), rgb)
         return Batch(Rays(origins.contiguous(), directions.contiguous()), straight, opacity[:, 0])
 
