@@ -12,6 +12,7 @@ from ..kernels.lowered import Lowered
 from ..kernels.reference import Evaluation
 from ..kernels.reference import truncated_exp as truncated_exp
 from .occupancy import Occupancy
+from .packing import Part
 from .space import Space
 
 
@@ -99,6 +100,13 @@ class Field(nn.Module):
         if self.background is None:
             return []
         return [{"name": "background", "params": [self.background], "lr": 1.0, "sparse": False}]
+
+    def packing(self) -> dict[str, list[Part]]:
+        """How a packed file cuts this family's tensors, by name; those left out are cut by :func:`~.packing.default_parts`.
+
+        Both sides call it, so it may depend on the options, the occupancy's bits and what is not packed, never on parameters.
+        """
+        return {}
 
     def check_content(self) -> None:
         """Refuse tensors whose values would make a kernel read outside its memory (a loaded file may hold anything).

@@ -10,17 +10,18 @@ space          lower, upper, unbounded
 layout         numbers that, with the options, fix every tensor's shape
 background     whether a learned background colour is among the tensors
 edits          list of region edits (empty in this version)
-tensors        name -> codec, dtype and shape of the tensor it decodes to
+tensors        name -> codec, dtype and shape of the tensor it decodes to (codecs: see :mod:`.codecs`)
 metadata       training cameras, world transform, colour space, fingerprint, history
 =============  =====================================================================
 
-Loading believes nothing: every shape is derived from the checked options before memory is allocated.
+Loading believes nothing: every shape is derived from the checked options before memory is allocated. A packed
+file's JSON is deflated, for a hundred training cameras outweigh a small field.
 """
 
 from __future__ import annotations
 
-import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -30,24 +31,29 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from .codecs import BITS, Quantised, check_unfolded, decode_tensor, decoding_order, deflate_text, encode_tensor, inflate_text, stored_form
 from .container import Container, data_checksum, read_container, read_tensor, strict_json, write_container
 from .field import Field
 from .header import Header, check_header, header_text
+from .packing import Part
 from .registry import get_family
 
 Precision = Literal["float32", "float16"]
 TEXT_KEY = "fieldmorph"
-_HALF_MAX = 65504.0
-_BITS, _DENSITY = "occupancy.bits", "occupancy.density"
+_DENSITY = "occupancy.density"
 
 
-def save_field(field: Field, path: str | os.PathLike[str], precision: Precision = "float32") -> None:
+def save_field(
+    field: Field, path: str | os.PathLike[str], precision: Precision = "float32", packed: Mapping[str, Quantised] | None = None
+) -> None:
     """Write a field atomically.
 
     Args:
         precision: ``float32`` keeps every bit, also of the occupancy's running values (checkpoints need them);
             ``float16`` halves the file and keeps only the occupancy's bits. A tensor with values that
             float16 cannot hold stays float32.
+        packed: quantised numbers to store, entropy-coded, in place of the tensors of these names; the occupancy's bits
+            and the voxels' links are coded, too.
 
     Raises:
         UserError: the folder cannot be written or the disk is full; nothing is left behind.
@@ -55,22 +61,15 @@ def save_field(field: Field, path: str | os.PathLike[str], precision: Precision 
     if precision not in ("float32", "float16"):
         raise ValueError(f"precision must be 'float32' or 'float16', got {precision!r}")
     stored: dict[str, Tensor] = {}
+    cuts = {} if packed is None else field.packing()
     codecs: dict[str, dict[str, Any]] = {}
     for name, tensor in sorted(field.state_dict().items()):
         if name == _DENSITY and precision == "float16":
             continue
-        codec, stored[name] = _encode(name, tensor, field, precision)
+        codec, stored[name] = encode_tensor(field, name, tensor, precision == "float16", packed, cuts)
         codecs[name] = {"codec": codec, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
-    write_container(Path(path), stored, TEXT_KEY, header_text(field, codecs))
-
-
-def _encode(name: str, tensor: Tensor, field: Field, precision: Precision) -> tuple[str, Tensor]:
-    if name == _BITS:
-        return "bits", field.occupancy.packed()
-    halve = precision == "float16" and tensor.dtype is torch.float32
-    if halve and (not tensor.numel() or float(tensor.abs().max()) <= _HALF_MAX):
-        return "float16", tensor.half()
-    return "raw", tensor
+    text = header_text(field, codecs)
+    write_container(Path(path), stored, TEXT_KEY, text if packed is None else deflate_text(text))
 
 
 @dataclass
@@ -133,7 +132,7 @@ def _checked(file: BinaryIO, path: Path) -> _Opened:
         text = container.metadata.get(TEXT_KEY)
         if text is None:
             raise ValueError(f"it has no {TEXT_KEY!r} entry in its metadata; another program wrote it")
-        header = check_header(strict_json(text, "its description"), container.size)
+        header = check_header(strict_json(inflate_text(text), "its description"), container.size)
         field = _shapes(header)
         _check_tensors(header, container, field)
     except ValueError as error:
@@ -172,25 +171,14 @@ def _check_tensors(header: Header, container: Container, field: Field) -> None:
         dtype, shape = str(wanted.dtype).removeprefix("torch."), tuple(wanted.shape)
         if (described.dtype, described.shape) != (dtype, shape):
             problems.append(f"{name} is described as {described.dtype} {list(described.shape)}, its options imply {dtype} {list(shape)}")
-        physical = _stored_form(described.codec, wanted)
+        physical = stored_form(described.codec, wanted, stored.shape)
         if physical is None:
             problems.append(f"{name} has codec {described.codec!r}, which does not suit it")
         elif (stored.dtype, stored.shape) != physical:
             problems.append(f"{name} is stored as {stored.dtype} {list(stored.shape)}, expected is {physical[0]} {list(physical[1])}")
     if problems:
         raise ValueError("; ".join(problems[:10]))
-
-
-def _stored_form(codec: str, wanted: Tensor) -> tuple[torch.dtype, tuple[int, ...]] | None:
-    """dtype and shape in the file of a tensor under a codec; None where the codec cannot hold it."""
-    shape = tuple(wanted.shape)
-    if codec == "raw":
-        return wanted.dtype, shape
-    if codec == "float16" and wanted.dtype is torch.float32:
-        return torch.float16, shape
-    if codec == "bits" and wanted.dtype is torch.bool:
-        return torch.uint8, (-(-math.prod(shape) // 8),)
-    return None
+    check_unfolded({name: entry.codec for name, entry in header.tensors.items()}, expected, container.size)
 
 
 def _check_damage(file: BinaryIO, container: Container) -> None:
@@ -203,18 +191,22 @@ def _check_damage(file: BinaryIO, container: Container) -> None:
 
 
 def _fill(field: Field, file: BinaryIO, opened: _Opened) -> None:
+    """Read every tensor; the occupancy first, because what is stored of others follows from it."""
     state = field.state_dict()
+    cuts: dict[str, list[Part]] | None = None
     with torch.no_grad():
-        for name in sorted(opened.header.tensors):
+        for name in sorted(opened.header.tensors, key=decoding_order):
+            codec = opened.header.tensors[name].codec
             value = read_tensor(file, opened.container, name)
-            if name == _BITS and opened.header.tensors[name].codec == "bits":
-                if _DENSITY in opened.header.tensors:
-                    kept = state[_DENSITY].clone()
-                    field.occupancy.load_packed(value)
+            if name == BITS and codec != "raw":
+                kept = state[_DENSITY].clone() if _DENSITY in opened.header.tensors else None
+                field.occupancy.load_packed(decode_tensor(field, name, value, codec, {}))
+                if kept is not None:
                     state[_DENSITY].copy_(kept)
-                else:
-                    field.occupancy.load_packed(value)
                 continue
+            if codec == "packed" and cuts is None:
+                cuts = field.packing()  # the occupancy and the links have been read
+            value = decode_tensor(field, name, value, codec, cuts or {})
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 raise ValueError(f"tensor {name!r} holds NaN or infinite numbers")
             state[name].copy_(value)

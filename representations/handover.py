@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import kernels
@@ -17,6 +19,7 @@ from ..kernels.reference import inside_unit
 from .field import Field, Geometry
 from .heads import DIRECTION, color_head
 from .options import FieldOptions
+from .packing import Part
 from .space import Space
 
 Branch = tuple[GridEncoding | VMEncoding | CPEncoding | HybridEncoding, tuple[Tensor, ...]]
@@ -36,6 +39,10 @@ class Encoder(nn.Module):
     def lower(self) -> Branch | None:
         """(encoding, density head) for a fused kernel, or None."""
         return None
+
+    def packing(self, bits: NDArray[np.bool_]) -> dict[str, list[Part]]:
+        """See :meth:`Field.packing`; names are the encoder's own."""
+        return {}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         raise NotImplementedError
@@ -66,6 +73,10 @@ class HandoverField(Field):
 
     def layout(self) -> dict[str, Any]:
         return self.encoder.layout()
+
+    def packing(self) -> dict[str, list[Part]]:
+        bits = self.occupancy.bits.cpu().numpy()
+        return {f"encoder.{name}": parts for name, parts in self.encoder.packing(bits).items()}
 
     def geometry(self, positions: Tensor, times: Tensor | None = None) -> Geometry:
         unit = self.space.to_unit(positions)

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import kernels
@@ -14,6 +16,7 @@ from ..kernels.lowered import DENSE, HASHED, TILED, GridEncoding, GridLayout
 from .handover import Branch, Encoder, HandoverField
 from .heads import density_head, uniform_
 from .options import FieldOptions
+from .packing import Part, grid_parts
 from .space import Space
 
 MAX_ROWS = 1 << 26
@@ -97,6 +100,9 @@ class GridEncoder(Encoder):
 
     def lower(self) -> Branch:
         return GridEncoding(self.table, self.grid), self.head.tensors
+
+    def packing(self, bits: NDArray[np.bool_]) -> dict[str, list[Part]]:
+        return {"table": grid_parts(self.grid, bits)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..kernels.lowered import CPEncoding, GridEncoding, HybridEncoding, VMEncoding
@@ -14,6 +16,7 @@ from .handover import Encoder, HandoverField
 from .hashgrid import GridEncoder, HashGridOptions
 from .milestones import increasing_shares
 from .options import FieldOptions
+from .packing import Part
 from .space import Space
 from .tensorf import CPEncoder, CPOptions, FactorEncoder, VMEncoder, VMOptions
 
@@ -133,6 +136,9 @@ class HybridEncoder(Encoder):
             assert isinstance(encoding, GridEncoding | VMEncoding | CPEncoding)
             parts.append((encoding, head))
         return HybridEncoding(tuple(parts)), ()
+
+    def packing(self, bits: NDArray[np.bool_]) -> dict[str, list[Part]]:
+        return {f"branches.{i}.{name}": parts for i, branch in enumerate(self.encoders) for name, parts in branch.packing(bits).items()}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         groups = []

@@ -17,6 +17,7 @@ from ..kernels.reference_encode import voxel_corners
 from .field import Field, Geometry
 from .milestones import grid_resolution, increasing_shares, marks_passed, occupied_box, rescale_density, sample_axes, voxels_between
 from .options import FieldOptions
+from .packing import Part
 from .space import Space
 from .voxel_penalty import voxel_penalty
 
@@ -125,6 +126,13 @@ class VoxelField(Field):
 
     def layout(self) -> dict[str, Any]:
         return {"grid": list(self.grid), "rows": self.rows}
+
+    def packing(self) -> dict[str, list[Part]]:
+        """Rows lie in the order of their vertices, as :meth:`resample` leaves them, so that neighbours predict each other."""
+        cells = (self.links.view(-1) >= 0).nonzero()[:, 0].cpu().numpy()
+        x, y, z = self.grid
+        part = Part(0, self.rows, x, y * z, cells) if len(cells) == self.rows else Part(0, self.rows, self.rows)
+        return {"density_data": [part], "sh_data": [part]}
 
     def check_content(self) -> None:
         if self.links.numel() and not -1 <= int(self.links.min()) <= int(self.links.max()) < self.rows:
