@@ -65,9 +65,10 @@ def _part_plan(part: Part, h: NDArray[np.float32]) -> PartPlan:
     return PartPlan(part, weights, np.maximum(mean, 1e-30))
 
 
-def exponents(plan: PartPlan, step: float) -> NDArray[np.int16]:
-    """Step sizes, in eighths of an octave, that make every number's expected error cost the same."""
-    wanted = np.rint(8.0 * np.log2(step / np.sqrt(plan.mean)))
+def exponents(plan: PartPlan, step: float, largest: float) -> NDArray[np.int16]:
+    """Step sizes, in eighths of an octave, that make every number's expected error cost the same, and ``largest`` a possible symbol."""
+    least = max(largest, 1e-9) / (MAX_SYMBOLS // 2 - 1)
+    wanted = np.ceil(8.0 * np.log2(np.maximum(step / np.sqrt(plan.mean), least)))
     return np.clip(wanted, -240, 160).astype(np.int16)
 
 
@@ -88,13 +89,13 @@ def quantise(field: Field, plan: Plan, step: float, pressure: float = 1.0) -> di
 
 
 def _quantise_part(plan: PartPlan, values: NDArray[np.float32], step: float, pressure: float) -> CodedPart:
-    part, powers = plan.part, exponents(plan, step)
+    part = plan.part
     rows = part.rows
+    powers = exponents(plan, step, float(np.abs(values[rows]).max(initial=0.0)))
     steps = np.array([power_of_two(int(e)) for e in powers], np.float32)
-    most = (MAX_SYMBOLS - 1) // 2
     symbols = np.zeros(values.shape, np.int32)
     scaled = values[rows] / steps
-    stored = np.clip(np.rint(scaled), -most, most).astype(np.int32)
+    stored = np.rint(scaled).astype(np.int32)
     price = SLOPE * pressure * step * step  # of a bit, in squared colour
     weights = plan.weights[rows] * np.square(steps)
     classes = CLASSES[-1]

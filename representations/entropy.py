@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int32]
 
-MAX_SYMBOLS = 4095
+MAX_SYMBOLS = 16383
 """Most different symbols of one table."""
-_MAX_SIDE = 1 << 22
+_MAX_SIDE = 1 << 24
 """Bytes of tables and step sizes that one packed tensor may unfold to."""
 _EIGHTHS = (1.0, 1.0905077, 1.1892071, 1.2968396, 1.4142135, 1.5422108, 1.6817929, 1.8340081)
 """2^(k/8), written out: a library's power function may differ in its last bit from machine to machine."""

@@ -29,6 +29,7 @@ def commands() -> Any:
     from tyro.conf import subcommand
 
     from .bench import Bench
+    from .compress import Compress
     from .data import DataInfo, DataMake
     from .demo import Demo
     from .eval import Eval
@@ -42,7 +43,7 @@ def commands() -> Any:
 
     data = verbs(make=DataMake, info=DataInfo)
     data = Annotated[data, subcommand("data", description="Make a scene to train on, or look at one: data make, data info.")]
-    return verbs(demo=Demo) | data | verbs(train=Train, eval=Eval, render=Render, info=Info, bench=Bench)
+    return verbs(demo=Demo) | data | verbs(train=Train, eval=Eval, compress=Compress, render=Render, info=Info, bench=Bench)
 
 
 def parse(arguments: Sequence[str]) -> Any:

@@ -1,0 +1,175 @@
+"""``fieldmorph compress``: a field in as few bytes as its quality allows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional
+
+from .. import progress
+from ..errors import UserError
+from .eval import compare_fingerprint, recorded_data
+from .options import Compute, Talk, WarmUp, open_scene, value
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..compress.search import Goal, Probe
+    from ..datasets.scene import Scene
+    from ..representations.field import Field
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "KIB": 1 << 10, "MIB": 1 << 20}
+DEFAULT_DROP = 0.2
+PROBE_RAYS = 1 << 15
+ROUNDS, ROUND_RAYS = 16, 1 << 12
+SLOW_PROBE_RAYS = 1 << 12
+"""The same for a field without compiled kernels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compress(Compute, Talk):
+    """Pack a field: drop what no ray reaches, quantise the rest, entropy-code it. The file loads wherever the field did.
+
+    Give a target size or the quality that may be lost; how close it came is printed.
+    """
+
+    field: Annotated[Positional[Path], value("RUN_OR_FIELD")]
+    """Run folder or field file."""
+    out: Annotated[Path, value("FILE")]
+    """Field file to write."""
+    target_size: Annotated[str | None, value("SIZE")] = None
+    """Most bytes of the file: 500000, 500KB, 0.5MB (10^6 bytes), 512KiB."""
+    target_psnr_drop: Annotated[float | None, value("DB", f"{DEFAULT_DROP} without --target-size")] = None
+    """Most PSNR that may be lost."""
+    data: Annotated[Path | None, value("DATA", "what it was trained on, where that is known")] = None
+    """Dataset whose photographs the loss is measured on; without one, the unpacked field itself is what is compared with."""
+    seed: Annotated[int, value("K")] = 0
+    """Seed of all that is random."""
+    overwrite: bool = False
+    """Replace --out if it exists."""
+
+    def run(self) -> int:
+        self.talk()
+        goal = self._goal()
+        claim_file(self.out, overwrite=self.overwrite)
+        device = self.choose_device()
+        from ..compress.prune import drop_unreached
+        from ..compress.search import TRIES, Candidate, Packer, search
+        from ..compress.sensitivity import sensitivities
+        from ..training import load_run_or_field
+        from ..training.evaluation import eval_settings
+
+        field = load_run_or_field(self.field, device=str(device))
+        if not field.metadata.get("cameras"):
+            raise UserError(f"{self.field} has no recorded cameras, which say what must be kept; train it with fieldmorph train")
+        warm_up = WarmUp(field.family, device)
+        numbers = sum(p.numel() for p in field.parameters())
+        dropped = drop_unreached(field)
+        if dropped:
+            progress.say(f"dropped {dropped} voxels that no occupied cell reaches")
+        settings = eval_settings(field)
+        warm_up.wait()
+        probe = self._probe(field)
+
+        def measure(field: Field) -> dict[str, Tensor]:
+            with progress.Bar("sensitivity", ROUNDS, "rounds") as bar:
+                return sensitivities(field, settings, rounds=ROUNDS, rays=ROUND_RAYS, seed=self.seed, on_round=bar.update)
+
+        packer = Packer(field, probe, self.out.absolute().parent, measure)
+        with progress.Bar("search", 3 + TRIES, "tries") as bar:
+
+            def follow(candidate: Candidate) -> None:
+                bar.advance(size=progress.format_bytes(candidate.size), drop=round(candidate.drop, 3))
+
+            first = search(packer.try_step, goal, tries=3, on_try=follow)
+            packer.refine(first.step)
+            best = search(packer.try_step, goal, start=first.step, on_try=follow)
+        field.metadata["history"] = [*field.metadata.get("history", []), f"packed to {best.drop:.2f} dB less"]
+        packer.pack(best.step, self.out)
+        size = self.out.stat().st_size
+        share = 100.0 * size / (4 * numbers)
+        progress.say(
+            f"wrote {self.out} ({progress.format_bytes(size)}, {share:.1f} % of its {numbers} parameters as float32): "
+            f"{best.drop:.2f} dB below the unpacked field's {probe.psnr:.2f} dB"
+        )
+        if goal.spent(best) > 1.0:
+            progress.warn("the target was out of reach; this is the nearest that was found")
+        return 0
+
+    def _goal(self) -> Goal:
+        from ..compress.search import Goal
+
+        if self.target_size is not None and self.target_psnr_drop is not None:
+            raise UserError("give --target-size or --target-psnr-drop, not both")
+        if self.target_size is not None:
+            return Goal(size=parse_bytes(self.target_size))
+        drop = DEFAULT_DROP if self.target_psnr_drop is None else self.target_psnr_drop
+        if not 0.001 <= drop <= 20.0:
+            raise UserError(f"--target-psnr-drop {drop}: give a loss of 0.001 to 20 dB")
+        return Goal(drop=drop)
+
+    def _probe(self, field: Field) -> Probe:
+        """Rays of held-out photographs where there are any, else of the recorded cameras."""
+        import torch
+
+        from ..compress.search import Probe
+        from ..compress.sensitivity import random_rays
+        from ..render.renderer import background_color, which_renderer
+        from ..training.batches import PhotoBatches
+        from ..training.evaluation import eval_settings
+
+        settings = eval_settings(field)
+        count = PROBE_RAYS if which_renderer(field) == "fused" else SLOW_PROBE_RAYS
+        generator = torch.Generator().manual_seed(self.seed)
+        scene = self._scene(field)
+        if scene is None:
+            progress.say("no photographs: the loss is measured against the unpacked field, which is taken to have 32 dB")
+            return Probe(field, random_rays(field, count, generator), settings, None)
+        split = next(s for s in ("val", "test", "train") if scene.split.get(s))
+        batch = PhotoBatches(scene, split, field.device).next(count, generator)
+        behind = background_color(field, settings.background)
+        progress.say(f"the loss is measured on {count} pixels of the {split} images of {scene.root}")
+        return Probe(field, batch.rays, settings, batch.over(torch.zeros(3) if behind is None else behind.detach()))
+
+    def _scene(self, field: Field) -> Scene | None:
+        data = self.data
+        if data is None:
+            try:
+                data = recorded_data(self.field)
+            except UserError:
+                return None
+            if not data.exists():
+                return None
+        scene = open_scene(data)
+        compare_fingerprint(field, scene, data)
+        return scene
+
+
+def parse_bytes(text: str) -> int:
+    """``0.5MB`` to 500000.
+
+    Raises:
+        UserError: no number, an unknown unit, or less than a kilobyte.
+    """
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]*)", text.strip())
+    unit = UNITS.get(match[2].upper()) if match else None
+    if match is None or unit is None or not 1000 <= float(match[1]) * unit <= 1e12:
+        raise UserError(f"--target-size {text}: write a size such as 500000, 500KB or 0.5MB, at least 1KB")
+    return int(float(match[1]) * unit)
+
+
+def claim_file(out: Path, *, overwrite: bool) -> None:
+    """Make sure that a file can be written to ``out``, before anything else is done; nothing is touched yet.
+
+    Raises:
+        UserError: it exists and may not be replaced, is a folder, or its folder does not exist.
+    """
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder; name a file, for example {out / 'packed.field'}")
+    if out.exists() and not overwrite:
+        raise UserError(f"--out {out} exists; name another file, or replace it with --overwrite")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--out {out}: the folder {out.parent} does not exist; make it first")
