@@ -27,6 +27,7 @@ FLAGS = {
     "train": "--background --checkpoint-seconds --checkpoint-steps --device --field --kernels --out --overwrite --quiet --rate --resume "
     "--samples --seconds --seed --set --steps --verbose --view-seconds",
     "eval": "--data --device --images --json --kernels --limit --overwrite --quiet --split --verbose",
+    "compress": "--data --device --kernels --out --overwrite --quiet --seed --target-psnr-drop --target-size --verbose",
     "render": "--background --data --device --fps --frames --kernels --layer --out --overwrite --path --quiet --resume --size --verbose",
     "info": "--device --family --json --kernels --quiet --verbose",
     "demo": "--device --kernels --out --overwrite --quick --quiet --seconds --seed --verbose",
