@@ -9,7 +9,6 @@ field's parameters, so a fused operation can return gradients for them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -100,6 +99,51 @@ class HybridEncoding:
     branches: tuple[tuple[GridEncoding | VMEncoding | CPEncoding, tuple[Tensor, ...]], ...]
 
 
+Affine = tuple[float, ...]
+"""A 3x4 matrix, row by row: x -> A x + b."""
+
+BOX, SPHERE = 0, 1
+
+
+@dataclass(frozen=True)
+class RegionTest:
+    """Whether ``matrix`` (an affine map of world positions) takes a position into the cube [-1, 1]^3 or the unit ball."""
+
+    shape: int  # BOX or SPHERE
+    matrix: Affine
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One source field as it appears in an edited scene: somewhere, perhaps elsewhere, turned, scaled, recoloured."""
+
+    source: int
+    matrix: Affine
+    """World position in the scene -> world position in the source; a rotation times a uniform scale, and a shift."""
+    factor: float
+    """What a source's density (per its own normalised length) is multiplied by to be per the scene's."""
+    conditions: tuple[tuple[RegionTest, bool], ...] = ()
+    """All must hold where the layer is seen: the position in the scene is inside (True) or outside (False) the region."""
+    tints: tuple[tuple[RegionTest, Affine], ...] = ()
+    """In order, inside a region: colour -> clamp(affine map of it)."""
+
+
+@dataclass(frozen=True)
+class LayeredEncoding:
+    """An edited scene: layers whose densities add, seen in the colour of their mean weighted by density.
+
+    ``sources`` are fields with their occupancy bits [X, Y, Z] (over their own unit coordinates): a source is empty where
+    its bits say so, as it is when rendered alone.  The hand-over's features are the positions themselves.
+    """
+
+    sources: tuple[tuple[Lowered, Tensor], ...]
+    layers: tuple[Layer, ...]
+
+
+EMPTY = -30.0
+"""The raw log density of an edited scene where nothing is."""
+
+
 @dataclass(frozen=True)
 class Lowered:
     """One field as plain tensors.
@@ -114,10 +158,8 @@ class Lowered:
     lower: tuple[float, float, float]
     upper: tuple[float, float, float]
     unbounded: bool
-    encoding: GridEncoding | VMEncoding | CPEncoding | VoxelEncoding | HybridEncoding
+    encoding: GridEncoding | VMEncoding | CPEncoding | VoxelEncoding | HybridEncoding | LayeredEncoding
     density_head: tuple[Tensor, ...]
     color_head: tuple[Tensor, ...]
     saliency: Tensor | None = None
     """[S, S, S] trainable logits of a gate on the encoding (HollowNeRF), or None."""
-    edits: tuple[Any, ...] = ()
-    """Region edits, in order; a kernel that cannot honour one must refuse the field."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .lowered import CPEncoding, GridEncoding, HybridEncoding, Lowered, VMEncoding, VoxelEncoding
+from .lowered import CPEncoding, GridEncoding, HybridEncoding, LayeredEncoding, Lowered, VMEncoding, VoxelEncoding
 from .reference_encode import (
     clamp_unit,
     cp_products,
@@ -22,6 +22,7 @@ from .reference_encode import (
     voxel_corners,
     voxel_interpolate,
 )
+from .reference_layers import Source, layered, log_of, occupied
 from .reference_march import Composited, Samples, box_range, composite, inside_unit, march, to_unit, transmittance
 
 __all__ = [
@@ -50,6 +51,8 @@ __all__ = [
     "voxel_interpolate",
 ]
 
+PlainEncoding = GridEncoding | VMEncoding | CPEncoding | VoxelEncoding | HybridEncoding
+
 _CHUNK = 1 << 18
 """Samples evaluated together by :func:`render_rays`."""
 
@@ -59,7 +62,7 @@ class Evaluation(NamedTuple):
 
     log_density: Tensor  # [N] raw s; density = gate * exp(s), per normalised length
     gate: Tensor  # [N] 1 inside the space and not pruned, else 0
-    features: Tensor  # [N, 15] of the hand-over, or [N, 3 * B] SH coefficients
+    features: Tensor  # [N, 15] of the hand-over, [N, 3 * B] SH coefficients, or of an edited scene the positions [N, 3]
     rgb: Tensor  # [N, 3] in [0, 1]
 
 
@@ -91,8 +94,8 @@ def truncated_exp(x: Tensor) -> Tensor:
 
 def supports(lowered: Lowered) -> str | None:
     """Why this implementation cannot evaluate ``lowered``, or None."""
-    if lowered.edits:
-        return "region edits are applied by the field itself"
+    if isinstance(lowered.encoding, LayeredEncoding):
+        return next((reason for source, _ in lowered.encoding.sources if (reason := supports(source))), None)
     if lowered.saliency is not None:
         return "a saliency gate is applied by the field itself"
     return None
@@ -128,9 +131,7 @@ def _handover(unit: Tensor, encoding: GridEncoding | VMEncoding | CPEncoding | H
     return torch.cat([density.sum(-1, keepdim=True) + encoding.shift, color @ encoding.basis.t()], -1)
 
 
-def _log_density(
-    unit: Tensor, encoding: GridEncoding | VMEncoding | CPEncoding | VoxelEncoding | HybridEncoding, head: tuple[Tensor, ...]
-) -> Tensor:
+def _log_density(unit: Tensor, encoding: PlainEncoding, head: tuple[Tensor, ...]) -> Tensor:
     """Only the first of the hand-over's numbers, [N]: what colour alone needs is left out."""
     if isinstance(encoding, HybridEncoding):
         return torch.stack([_log_density(unit, branch, branch_head) for branch, branch_head in encoding.branches]).sum(0)
@@ -172,6 +173,9 @@ def evaluate(
     directions: Tensor,  # [N, 3] unit length
 ) -> Evaluation:
     """Block 1 and block 2 of a lowered field. Differentiable in its tensors, the positions and the directions; not through gate."""
+    if isinstance(lowered.encoding, LayeredEncoding):
+        density, rgb = layered(lowered.encoding.layers, _sources(lowered.encoding), positions, directions)
+        return Evaluation(*log_of(density), positions, rgb)
     s, gate, features = _geometry(lowered, positions)
     if isinstance(lowered.encoding, VoxelEncoding):
         basis_size = features.shape[-1] // 3
@@ -185,8 +189,26 @@ def evaluate(
 
 def evaluate_density(lowered: Lowered, positions: Tensor) -> Tensor:
     """gate * exp(s) at positions [N, 3], per normalised length, [N]. Differentiable in the field's tensors and the positions."""
+    if isinstance(lowered.encoding, LayeredEncoding):
+        return layered(lowered.encoding.layers, _sources(lowered.encoding), positions, None)[0]
     unit, gate = _unit_and_gate(lowered, positions)
     return gate * truncated_exp(_log_density(unit, lowered.encoding, lowered.density_head))
+
+
+def _sources(encoding: LayeredEncoding) -> list[Source]:
+    """The sources of an edited scene, each empty where its own occupancy says so."""
+
+    def source(field: Lowered, bits: Tensor) -> Source:
+        def answer(positions: Tensor, directions: Tensor | None) -> tuple[Tensor, Tensor | None]:
+            seen = occupied(bits, to_unit(positions, field.lower, field.upper, field.unbounded)).to(positions.dtype)
+            if directions is None:
+                return seen * evaluate_density(field, positions), None
+            found = evaluate(field, positions, directions)
+            return seen * found.gate * truncated_exp(found.log_density), found.rgb
+
+        return answer
+
+    return [source(field, bits) for field, bits in encoding.sources]
 
 
 def render_rays(

@@ -128,8 +128,6 @@ def supports(lowered: Lowered) -> str | None:
     kind = type(lowered.encoding)
     if kind not in PLANNERS:
         return f"no compiled kernel for {kind.__name__}"
-    if lowered.edits:
-        return "region edits have no compiled kernel"
     if lowered.saliency is not None:
         return "a saliency gate has no compiled kernel"
     reason = CHECKS[kind](lowered) if kind in CHECKS else None

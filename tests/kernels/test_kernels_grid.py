@@ -259,7 +259,7 @@ def test_adam_can_clear_the_gradient() -> None:
 
 
 def test_what_has_no_kernel_falls_back() -> None:
-    """Half precision, gradients of positions, region edits: the reference answers, through the same call."""
+    """Half precision, gradients of positions, a saliency gate: the reference answers, through the same call."""
     from dataclasses import replace
 
     lowered = grid_field()
@@ -269,6 +269,5 @@ def test_what_has_no_kernel_falls_back() -> None:
     half = rebuild(lowered, [t.double() for t in tensors(lowered)])
     assert cpu.supports(half) is not None
     assert cpu.evaluate(half, where.detach().double(), view.double()).rgb.dtype == torch.float64
-    assert "edits" in cpu.supports(replace(lowered, edits=("erase",)))
     assert "saliency" in cpu.supports(replace(lowered, saliency=torch.zeros(2, 2, 2)))
     assert cpu.supports(lowered) is None
