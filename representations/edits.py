@@ -120,7 +120,7 @@ def _plain(numbers: Sequence[float]) -> str:
 
 def describe(edit: Edit) -> str:
     """The edit as a command, which :func:`parse_edit` reads again (an insertion by the number of its field)."""
-    words = [edit.kind]
+    words: list[str] = [edit.kind]
     if edit.region is not None:
         words += [edit.region.shape, _plain(edit.region.numbers)]
     else:
@@ -201,7 +201,7 @@ def _kind(word: str) -> Kind:
     kind = _ALIASES.get(word.lower(), word.lower())
     if kind not in KINDS:
         raise UserError(f"there is no edit {word[:40]!r}; {did_you_mean(kind, KINDS)}")
-    return kind  # type: ignore[return-value]
+    return kind
 
 
 def _three(numbers: Sequence[float]) -> Vec3:
@@ -212,7 +212,7 @@ def _numbers(value: dict[str, Any], key: str, count: int | None) -> tuple[float,
     given = value[key]
     ok = isinstance(given, list) and (count is None or len(given) == count)
     if not ok or not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < _LIMIT for n in given):
-        raise UserError(f"{value.get('do', 'an edit')}: {key!r} must be {'a list of' if count is None else count} numbers, got {given!r:.60}")
+        raise UserError(f"{value.get('do', 'an edit')}: {key!r} must be {count or 'a list of'} numbers, got {given!r:.60}")
     return tuple(float(n) for n in given)
 
 

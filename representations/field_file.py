@@ -9,8 +9,15 @@ options        the family's options, all of them
 space          lower, upper, unbounded
 layout         numbers that, with the options, fix every tensor's shape
 background     whether a learned background colour is among the tensors
+<<<<<<< HEAD
 edits          list of region edits (empty in this version)
 tensors        name -> codec, dtype and shape of the tensor it decodes to (codecs: see :mod:`.codecs`)
+=======
+edits          list of region edits (see ``edits``)
+inserted       optional: family, options, space, layout and background of the fields that edits insert;
+               the tensors of the k-th are ``inserted.k.NAME``
+tensors        name -> codec, dtype and shape of the tensor it decodes to
+>>>>>>> a33559e (Edits in the field file, fieldmorph edit, baking)
 metadata       training cameras, world transform, colour space, fingerprint, history
 =============  =====================================================================
 
@@ -33,9 +40,14 @@ from torch import Tensor
 from ..errors import UserError
 from .codecs import BITS, Quantised, check_unfolded, decode_tensor, decoding_order, deflate_text, encode_tensor, inflate_text, stored_form
 from .container import Container, data_checksum, read_container, read_tensor, strict_json, write_container
+from .edited import EditedField, with_edits
 from .field import Field
+<<<<<<< HEAD
 from .header import Header, check_header, header_text
 from .packing import Part
+=======
+from .header import Header, Part, check_header, header_text
+>>>>>>> a33559e (Edits in the field file, fieldmorph edit, baking)
 from .registry import get_family
 
 Precision = Literal["float32", "float16"]
@@ -63,6 +75,7 @@ def save_field(
     stored: dict[str, Tensor] = {}
     cuts = {} if packed is None else field.packing()
     codecs: dict[str, dict[str, Any]] = {}
+<<<<<<< HEAD
     for name, tensor in sorted(field.state_dict().items()):
         if name == _DENSITY and precision == "float16":
             continue
@@ -70,13 +83,38 @@ def save_field(
         codecs[name] = {"codec": codec, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
     text = header_text(field, codecs)
     write_container(Path(path), stored, TEXT_KEY, text if packed is None else deflate_text(text))
+=======
+    for member, prefix in _members(field):
+        for name, tensor in sorted(member.state_dict().items()):
+            if name == _DENSITY and precision == "float16":
+                continue
+            codec, stored[prefix + name] = _encode(name, tensor, member, precision)
+            codecs[prefix + name] = {"codec": codec, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
+    write_container(Path(path), stored, TEXT_KEY, header_text(field, codecs))
+
+
+def _members(field: Field) -> list[tuple[Field, str]]:
+    """The fields a file holds and what the names of their tensors begin with."""
+    if not isinstance(field, EditedField):
+        return [(field, "")]
+    return [(field.base, ""), *((other, f"inserted.{k}.") for k, other in enumerate(field.sources[1:]))]
+
+
+def _encode(name: str, tensor: Tensor, field: Field, precision: Precision) -> tuple[str, Tensor]:
+    if name == _BITS:
+        return "bits", field.occupancy.packed()
+    halve = precision == "float16" and tensor.dtype is torch.float32
+    if halve and (not tensor.numel() or float(tensor.abs().max()) <= _HALF_MAX):
+        return "float16", tensor.half()
+    return "raw", tensor
+>>>>>>> a33559e (Edits in the field file, fieldmorph edit, baking)
 
 
 @dataclass
 class _Opened:
     header: Header
     container: Container
-    field: Field  # on the meta device: shapes without memory
+    fields: list[tuple[Field, str]]  # on the meta device: shapes without memory; with what their tensors' names begin with
     path: Path
 
 
@@ -100,15 +138,20 @@ def load_field(path: str | os.PathLike[str], device: str | torch.device = "cpu")
         opened = _checked(file, Path(path))
         try:
             _check_damage(file, opened.container)
-            field = opened.field.to_empty(device="cpu")
-            _fill(field, file, opened)
-            field.check_content()
+            fields = [(field.to_empty(device="cpu"), prefix) for field, prefix in opened.fields]
+            for field, prefix in fields:
+                _fill(field, prefix, file, opened)
+                field.check_content()
+            base, inserted = fields[0][0], [field for field, _ in fields[1:]]
+            base.metadata = opened.header.metadata
+            loaded = with_edits(base.to(device), opened.header.edits, [field.to(device) for field in inserted])
         except ValueError as error:
             raise _bad(path, error) from None
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    field.metadata = opened.header.metadata
-    return field.to(device)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+    return loaded
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
@@ -132,20 +175,26 @@ def _checked(file: BinaryIO, path: Path) -> _Opened:
         text = container.metadata.get(TEXT_KEY)
         if text is None:
             raise ValueError(f"it has no {TEXT_KEY!r} entry in its metadata; another program wrote it")
+<<<<<<< HEAD
         header = check_header(strict_json(inflate_text(text), "its description"), container.size)
         field = _shapes(header)
         _check_tensors(header, container, field)
+=======
+        header = check_header(strict_json(text, "its description"), container.size)
+        fields = [(_shapes(header), ""), *((_shapes(part), f"inserted.{k}.") for k, part in enumerate(header.inserted))]
+        _check_tensors(header, container, fields)
+>>>>>>> a33559e (Edits in the field file, fieldmorph edit, baking)
     except ValueError as error:
         raise _bad(path, error) from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    return _Opened(header, container, field, path)
+    return _Opened(header, container, fields, path)
 
 
-def _shapes(header: Header) -> Field:
-    """The field its header describes, on the meta device."""
+def _shapes(header: Part) -> Field:
+    """The field that a description means, on the meta device."""
     with torch.device("meta"):
         field: Field = get_family(header.family).field(header.options, header.space, header.layout)
         if header.background:
@@ -153,10 +202,10 @@ def _shapes(header: Header) -> Field:
     return field
 
 
-def _check_tensors(header: Header, container: Container, field: Field) -> None:
+def _check_tensors(header: Header, container: Container, fields: list[tuple[Field, str]]) -> None:
     """Names, codecs, dtypes and shapes: stored, described and expected must agree, all differences at once."""
-    expected = field.state_dict()
-    optional = {_DENSITY}
+    expected = {prefix + name: tensor for field, prefix in fields for name, tensor in field.state_dict().items()}
+    optional = {prefix + _DENSITY for _, prefix in fields}
     problems = []
     for kind, names in (("described", set(header.tensors)), ("stored", set(container.tensors))):
         missing, unknown = sorted(set(expected) - names - optional), sorted(names - set(expected))
@@ -190,6 +239,7 @@ def _check_damage(file: BinaryIO, container: Container) -> None:
         raise ValueError("its checksum does not match, so some of its bytes were changed")
 
 
+<<<<<<< HEAD
 def _fill(field: Field, file: BinaryIO, opened: _Opened) -> None:
     """Read every tensor; the occupancy first, because what is stored of others follows from it."""
     state = field.state_dict()
@@ -202,6 +252,17 @@ def _fill(field: Field, file: BinaryIO, opened: _Opened) -> None:
                 kept = state[_DENSITY].clone() if _DENSITY in opened.header.tensors else None
                 field.occupancy.load_packed(decode_tensor(field, name, value, codec, {}))
                 if kept is not None:
+=======
+def _fill(field: Field, prefix: str, file: BinaryIO, opened: _Opened) -> None:
+    state, tensors = field.state_dict(), opened.header.tensors
+    with torch.no_grad():
+        for name in sorted(name for name in state if prefix + name in tensors):
+            value = read_tensor(file, opened.container, prefix + name)
+            if name == _BITS and tensors[prefix + name].codec == "bits":
+                if prefix + _DENSITY in tensors:
+                    kept = state[_DENSITY].clone()
+                    field.occupancy.load_packed(value)
+>>>>>>> a33559e (Edits in the field file, fieldmorph edit, baking)
                     state[_DENSITY].copy_(kept)
                 continue
             if codec == "packed" and cuts is None:

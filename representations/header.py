@@ -8,12 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .edited import EditedField
+from .edits import MOST, Edit, edit_from_json, edit_to_json
 from .field import Field
 from .options import FieldOptions, options_from, options_to_json
 from .registry import get_family
 from .space import Space
 
-FORMAT = (1, 0)
+FORMAT = (1, 1)
+"""1.1 added edits; a file without any is still written as 1.0."""
+MOST_INSERTED = 16
 _KEYS = ("format", "family", "options", "space", "layout", "background", "edits", "tensors", "metadata")
 
 
@@ -26,16 +30,25 @@ class TensorEntry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Header:
-    """A field file's description. Everything but the tensors' numbers."""
+class Part:
+    """What fixes the shapes of one field's tensors."""
 
-    format: tuple[int, int]
     family: str
     options: FieldOptions
     space: Space
     layout: dict[str, Any]
     background: bool
+
+
+@dataclass(frozen=True)
+class Header(Part):
+    """A field file's description. Everything but the tensors' numbers."""
+
+    format: tuple[int, int]
     tensors: dict[str, TensorEntry]
+    edits: tuple[Edit, ...] = ()
+    inserted: tuple[Part, ...] = ()
+    """The other fields that ``edits`` insert."""
     metadata: dict[str, Any] = field(default_factory=dict)
     size: int = 0
     """Bytes of the whole file."""
@@ -52,21 +65,30 @@ def header_text(field: Field, tensors: dict[str, dict[str, Any]]) -> str:
     Raises:
         ValueError: ``field.metadata`` is not plain JSON.
     """
+    base, edits, inserted = (field.base, field.edits, field.sources[1:]) if isinstance(field, EditedField) else (field, (), [])
     description = {
-        "format": list(FORMAT),
+        "format": list(FORMAT if edits else (1, 0)),
+        **_part_json(base),
+        "edits": [edit_to_json(edit) for edit in edits],
+        "tensors": tensors,
+        "metadata": base.metadata,
+    }
+    if inserted:
+        description["inserted"] = [_part_json(other) for other in inserted]
+    try:
+        return json.dumps(description, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"field.metadata must be plain JSON without NaN: {error}") from error
+
+
+def _part_json(field: Field) -> dict[str, Any]:
+    return {
         "family": field.family,
         "options": options_to_json(field.options),
         "space": {"lower": list(field.space.lower), "upper": list(field.space.upper), "unbounded": field.space.unbounded},
         "layout": field.layout(),
         "background": field.background is not None,
-        "edits": [],
-        "tensors": tensors,
-        "metadata": field.metadata,
     }
-    try:
-        return json.dumps(description, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"field.metadata must be plain JSON without NaN: {error}") from error
 
 
 def check_header(description: Any, size: int) -> Header:
@@ -85,27 +107,52 @@ def check_header(description: Any, size: int) -> Header:
         version[0] <= FORMAT[0],
         f"it has format version {version[0]}.{version[1]} and this program reads up to {FORMAT[0]}.x; update fieldmorph",
     )
-    missing, unknown = sorted(set(_KEYS) - set(description)), sorted(set(description) - set(_KEYS))
+    missing, unknown = sorted(set(_KEYS) - set(description)), sorted(set(description) - {*_KEYS, "inserted"})
     _require(not missing, f"its description lacks {', '.join(missing)}")
     newer = version[1] > FORMAT[1]  # a newer minor version may add keys that older readers may ignore
     _require(newer or not unknown, f"its description has the unknown keys {', '.join(unknown)[:400]}")
-    _require(isinstance(description["family"], str), "key 'family' is not a text")
-    family = get_family(description["family"])
-    _require(isinstance(description["options"], dict), "key 'options' is not a JSON object")
-    _require(isinstance(description["layout"], dict), "key 'layout' is not a JSON object")
-    _require(isinstance(description["background"], bool), "key 'background' is neither true nor false")
-    _require(description["edits"] == [], "it has region edits, which this version cannot honour; update fieldmorph")
+    inserted = _inserted(description.get("inserted", []))
     return Header(
+        **vars(_part(description, "")),
         format=(version[0], version[1]),
+        tensors=_tensors(description["tensors"]),
+        edits=_edits(description["edits"], len(inserted)),
+        inserted=inserted,
+        metadata=_metadata(description["metadata"]),
+        size=size,
+    )
+
+
+_PART = ("family", "options", "space", "layout", "background")
+
+
+def _part(description: dict[str, Any], where: str) -> Part:
+    _require(isinstance(description["family"], str), f"key '{where}family' is not a text")
+    family = get_family(description["family"])
+    _require(isinstance(description["options"], dict), f"key '{where}options' is not a JSON object")
+    _require(isinstance(description["layout"], dict), f"key '{where}layout' is not a JSON object")
+    _require(isinstance(description["background"], bool), f"key '{where}background' is neither true nor false")
+    return Part(
         family=family.name,
         options=options_from(family.options, description["options"], text=False),
         space=_space(description["space"]),
         layout=description["layout"],
         background=description["background"],
-        tensors=_tensors(description["tensors"]),
-        metadata=_metadata(description["metadata"]),
-        size=size,
     )
+
+
+def _edits(value: Any, inserted: int) -> tuple[Edit, ...]:
+    _require(isinstance(value, list), "key 'edits' is not a list")
+    _require(len(value) <= MOST, f"it has {len(value)} edits, allowed are {MOST}")
+    edits = tuple(edit_from_json(edit) for edit in value)
+    _require(all(edit.kind != "insert" or edit.field < inserted for edit in edits), "key 'edits' inserts a field that is not in the file")
+    return edits
+
+
+def _inserted(value: Any) -> tuple[Part, ...]:
+    _require(isinstance(value, list) and len(value) <= MOST_INSERTED, f"key 'inserted' is not a list of at most {MOST_INSERTED} fields")
+    _require(all(isinstance(part, dict) and set(part) == set(_PART) for part in value), f"key 'inserted' holds no {', '.join(_PART)}")
+    return tuple(_part(part, "inserted.") for part in value)
 
 
 def _require(ok: bool, sentence: str) -> None:

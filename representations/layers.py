@@ -19,7 +19,7 @@ from ..kernels.lowered import BOX, SPHERE, Affine, Layer, RegionTest
 from .edits import Edit, Region
 from .space import Space, Vec3
 
-Matrix = NDArray[np.float64]
+Matrix = NDArray[np.floating]
 
 MOST_LAYERS = 256
 LUMA = np.array([0.2126, 0.7152, 0.0722])

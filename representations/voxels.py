@@ -225,7 +225,7 @@ class VoxelField(Field):
         while True:
             grid = grid_resolution(new.size, voxels)
             axes = sample_axes(old, new, grid, self.links.device)
-            keep = self._near_matter(axes)
+            keep = self.near_matter(axes)
             kept = int(keep.sum())
             if kept <= self.options.max_rows:
                 break
@@ -242,10 +242,14 @@ class VoxelField(Field):
             sh[part] = ops.voxel_interpolate(unit, self.links, self.sh_data, 0.0)
         if new is not old:
             density += rescale_density(self, new)
+        self.take(links, density, sh)
+
+    def take(self, links: Tensor, density: Tensor, sh: Tensor) -> None:
+        """Become another grid: links [X, Y, Z] int32, density [rows], sh [rows, 3 B]."""
         self.links, self._vertices = links, None
         self.density_data, self.sh_data = nn.Parameter(density), nn.Parameter(sh)
 
-    def _near_matter(self, axes: list[Tensor]) -> Tensor:
+    def near_matter(self, axes: list[Tensor]) -> Tensor:
         """Vertices (at old unit coordinates along each axis) with an occupied cell at most one voxel and one cell away."""
         n = self.occupancy.resolution
         reach = [max(1, math.ceil(n * float(axis[1] - axis[0]))) for axis in axes]

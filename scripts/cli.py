@@ -32,6 +32,7 @@ def commands() -> Any:
     from .compress import Compress
     from .data import DataInfo, DataMake
     from .demo import Demo
+    from .edit import EditField
     from .eval import Eval
     from .info import Info
     from .render import Render
@@ -43,7 +44,8 @@ def commands() -> Any:
 
     data = verbs(make=DataMake, info=DataInfo)
     data = Annotated[data, subcommand("data", description="Make a scene to train on, or look at one: data make, data info.")]
-    return verbs(demo=Demo) | data | verbs(train=Train, eval=Eval, compress=Compress, render=Render, info=Info, bench=Bench)
+    kinds = verbs(train=Train, eval=Eval, compress=Compress, render=Render, edit=EditField, info=Info, bench=Bench)
+    return verbs(demo=Demo) | data | kinds
 
 
 def parse(arguments: Sequence[str]) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from family_cases import LOWER, UPPER, lowered, scene, threads, vm_encoding, voxel_encoding, world_positions
+from family_cases import LOWER, UPPER, lowered, scene, threads, voxel_encoding, world_positions
 from kernel_cases import assert_close, directions, grid_field, random_bits, relative
 
 from fieldmorph.kernels import cpu, reference
@@ -41,8 +41,13 @@ def voxels(unbounded: bool = False) -> Lowered:
 CASES = {
     "voxels": lambda: edited(voxels()),
     "grid and voxels": lambda: edited(replace(grid_field(), lower=LOWER, upper=UPPER), voxels()),
-    "unbounded": lambda: edited(lowered(vm_encoding(density=4, color=6), True), unbounded=True),
+    "unbounded": lambda: edited(voxels(True), unbounded=True),
 }
+
+
+each_case = pytest.mark.parametrize(
+    "case", [pytest.param(name, marks=[pytest.mark.slow] if name == "grid and voxels" else []) for name in CASES]
+)
 
 
 def differing(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> int:
@@ -50,7 +55,7 @@ def differing(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> int:
     return int(((a.double() - b).abs() > tolerance).reshape(a.shape[0], -1).any(-1).sum())
 
 
-@pytest.mark.parametrize("case", CASES)
+@each_case
 def test_evaluate(case: str) -> None:
     field = CASES[case]()
     assert cpu.supports(field) is None
@@ -70,7 +75,7 @@ def test_evaluate(case: str) -> None:
     assert_close(density, a.gate * a.log_density.exp(), 1e-3 * float(density.max()), "density")
 
 
-@pytest.mark.parametrize("case", CASES)
+@each_case
 def test_render(case: str) -> None:
     field = CASES[case]()
     place = scene(200)
@@ -84,7 +89,7 @@ def test_render(case: str) -> None:
 
 
 def test_same_bits_on_any_number_of_threads() -> None:
-    field, pictures = CASES["grid and voxels"](), []
+    field, pictures = CASES["voxels"](), []
     for count in (1, 2, 3):
         with threads(count), torch.no_grad():
             pictures.append(cpu.render_rays(field, *scene(700), 1.0))
