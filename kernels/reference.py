@@ -163,6 +163,7 @@ def _geometry(lowered: Lowered, positions: Tensor) -> tuple[Tensor, Tensor, Tens
     if isinstance(encoding, VoxelEncoding):
         s = _log_density(unit, encoding, ())
         return s, gate, voxel_interpolate(unit, encoding.links, encoding.sh, 0.0)
+    assert not isinstance(encoding, LayeredEncoding)
     numbers = _handover(unit, encoding, lowered.density_head)
     return numbers[:, 0], gate, numbers[:, 1:]
 

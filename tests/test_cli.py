@@ -29,6 +29,7 @@ FLAGS = {
     "eval": "--data --device --images --json --kernels --limit --overwrite --quiet --split --verbose",
     "compress": "--data --device --kernels --out --overwrite --quiet --seed --target-psnr-drop --target-size --verbose",
     "render": "--background --data --device --fps --frames --kernels --layer --out --overwrite --path --quiet --resume --size --verbose",
+    "edit": "--bake --clear --device --edits --json --kernels --out --overwrite --quiet --resolution --undo --verbose",
     "info": "--device --family --json --kernels --quiet --verbose",
     "demo": "--device --kernels --out --overwrite --quick --quiet --seconds --seed --verbose",
     "bench": "--against --compare --data --family --json --only --out --quiet --repeats --samples --seconds --verbose --views",

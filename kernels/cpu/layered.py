@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numba.extending import overload, register_jitable
 
-from ..lowered import EMPTY, SPHERE, Affine, LayeredEncoding, Lowered
+from ..lowered import EMPTY, SPHERE, Affine, LayeredEncoding, Lowered, RegionTest
 from .drive import Shape
 from .fields import (
     NOTHING,
@@ -323,7 +323,9 @@ def _table(rows: list[Affine]) -> np.ndarray:
 
 
 def layer_tables(encoding: LayeredEncoding) -> Layers:
-    runs, conditions, tints = [], [], []
+    runs: list[list[int]] = []
+    conditions: list[tuple[RegionTest, bool]] = []
+    tints: list[tuple[RegionTest, Affine]] = []
     for layer in encoding.layers:
         run = [len(conditions), len(conditions) + len(layer.conditions), len(tints), len(tints) + len(layer.tints)]
         conditions += layer.conditions
