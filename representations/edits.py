@@ -171,7 +171,7 @@ def edit_from_json(value: Any) -> Edit:
         UserError: with a sentence that names the key.
     """
     if not isinstance(value, dict) or not isinstance(value.get("do"), str):
-        raise UserError('an edit is a JSON object with "do": one of ' + ", ".join(KINDS))
+        raise UserError('an edit is a JSON object with the key "do": one of ' + ", ".join(KINDS))
     kind = _kind(value["do"])
     unknown = sorted(set(value) - _KEYS[kind])
     if unknown:

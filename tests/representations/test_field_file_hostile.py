@@ -134,7 +134,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "unbounded number": (_set("space", "unbounded")(1), "key 'space.unbounded'"),
     "background number": (_set("background")(1), "key 'background'"),
     "background promised": (_set("background")(True), "lack background"),
-    "edits": (_set("edits")([{"box": 1}]), "region edits"),
+    "edits": (_set("edits")([{"box": 1}]), "do"),
     "metadata list": (_set("metadata")([]), "key 'metadata'"),
     "metadata near": (_set("metadata")({"near": "close"}), "key 'metadata.near'"),
     "metadata cameras": (_set("metadata")({"cameras": {"a": 1}}), "key 'metadata.cameras'"),
