@@ -9,15 +9,10 @@ options        the family's options, all of them
 space          lower, upper, unbounded
 layout         numbers that, with the options, fix every tensor's shape
 background     whether a learned background colour is among the tensors
-<<<<<<< HEAD
-edits          list of region edits (empty in this version)
-tensors        name -> codec, dtype and shape of the tensor it decodes to (codecs: see :mod:`.codecs`)
-=======
-edits          list of region edits (see ``edits``)
+edits          list of region edits (see :mod:`.edits`)
 inserted       optional: family, options, space, layout and background of the fields that edits insert;
                the tensors of the k-th are ``inserted.k.NAME``
-tensors        name -> codec, dtype and shape of the tensor it decodes to
->>>>>>> a33559e (Edits in the field file, fieldmorph edit, baking)
+tensors        name -> codec, dtype and shape of the tensor it decodes to (codecs: see :mod:`.codecs`)
 metadata       training cameras, world transform, colour space, fingerprint, history
 =============  =====================================================================
 
@@ -42,12 +37,9 @@ from .codecs import BITS, Quantised, check_unfolded, decode_tensor, decoding_ord
 from .container import Container, data_checksum, read_container, read_tensor, strict_json, write_container
 from .edited import EditedField, with_edits
 from .field import Field
-<<<<<<< HEAD
 from .header import Header, check_header, header_text
+from .header import Part as Description
 from .packing import Part
-=======
-from .header import Header, Part, check_header, header_text
->>>>>>> a33559e (Edits in the field file, fieldmorph edit, baking)
 from .registry import get_family
 
 Precision = Literal["float32", "float16"]
@@ -73,24 +65,17 @@ def save_field(
     if precision not in ("float32", "float16"):
         raise ValueError(f"precision must be 'float32' or 'float16', got {precision!r}")
     stored: dict[str, Tensor] = {}
-    cuts = {} if packed is None else field.packing()
+    cuts = {} if packed is None else _members(field)[0][0].packing()
     codecs: dict[str, dict[str, Any]] = {}
-<<<<<<< HEAD
-    for name, tensor in sorted(field.state_dict().items()):
-        if name == _DENSITY and precision == "float16":
-            continue
-        codec, stored[name] = encode_tensor(field, name, tensor, precision == "float16", packed, cuts)
-        codecs[name] = {"codec": codec, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
-    text = header_text(field, codecs)
-    write_container(Path(path), stored, TEXT_KEY, text if packed is None else deflate_text(text))
-=======
     for member, prefix in _members(field):
         for name, tensor in sorted(member.state_dict().items()):
             if name == _DENSITY and precision == "float16":
                 continue
-            codec, stored[prefix + name] = _encode(name, tensor, member, precision)
+            quantised = packed if prefix == "" or packed is None else {}
+            codec, stored[prefix + name] = encode_tensor(member, name, tensor, precision == "float16", quantised, cuts)
             codecs[prefix + name] = {"codec": codec, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
-    write_container(Path(path), stored, TEXT_KEY, header_text(field, codecs))
+    text = header_text(field, codecs)
+    write_container(Path(path), stored, TEXT_KEY, text if packed is None else deflate_text(text))
 
 
 def _members(field: Field) -> list[tuple[Field, str]]:
@@ -98,16 +83,6 @@ def _members(field: Field) -> list[tuple[Field, str]]:
     if not isinstance(field, EditedField):
         return [(field, "")]
     return [(field.base, ""), *((other, f"inserted.{k}.") for k, other in enumerate(field.sources[1:]))]
-
-
-def _encode(name: str, tensor: Tensor, field: Field, precision: Precision) -> tuple[str, Tensor]:
-    if name == _BITS:
-        return "bits", field.occupancy.packed()
-    halve = precision == "float16" and tensor.dtype is torch.float32
-    if halve and (not tensor.numel() or float(tensor.abs().max()) <= _HALF_MAX):
-        return "float16", tensor.half()
-    return "raw", tensor
->>>>>>> a33559e (Edits in the field file, fieldmorph edit, baking)
 
 
 @dataclass
@@ -175,15 +150,9 @@ def _checked(file: BinaryIO, path: Path) -> _Opened:
         text = container.metadata.get(TEXT_KEY)
         if text is None:
             raise ValueError(f"it has no {TEXT_KEY!r} entry in its metadata; another program wrote it")
-<<<<<<< HEAD
         header = check_header(strict_json(inflate_text(text), "its description"), container.size)
-        field = _shapes(header)
-        _check_tensors(header, container, field)
-=======
-        header = check_header(strict_json(text, "its description"), container.size)
         fields = [(_shapes(header), ""), *((_shapes(part), f"inserted.{k}.") for k, part in enumerate(header.inserted))]
         _check_tensors(header, container, fields)
->>>>>>> a33559e (Edits in the field file, fieldmorph edit, baking)
     except ValueError as error:
         raise _bad(path, error) from None
     except UserError as error:
@@ -193,7 +162,7 @@ def _checked(file: BinaryIO, path: Path) -> _Opened:
     return _Opened(header, container, fields, path)
 
 
-def _shapes(header: Part) -> Field:
+def _shapes(header: Description) -> Field:
     """The field that a description means, on the meta device."""
     with torch.device("meta"):
         field: Field = get_family(header.family).field(header.options, header.space, header.layout)
@@ -239,30 +208,18 @@ def _check_damage(file: BinaryIO, container: Container) -> None:
         raise ValueError("its checksum does not match, so some of its bytes were changed")
 
 
-<<<<<<< HEAD
-def _fill(field: Field, file: BinaryIO, opened: _Opened) -> None:
-    """Read every tensor; the occupancy first, because what is stored of others follows from it."""
-    state = field.state_dict()
+def _fill(field: Field, prefix: str, file: BinaryIO, opened: _Opened) -> None:
+    """Read every tensor of a field; the occupancy first, because what is stored of others follows from it."""
+    state, tensors = field.state_dict(), opened.header.tensors
     cuts: dict[str, list[Part]] | None = None
     with torch.no_grad():
-        for name in sorted(opened.header.tensors, key=decoding_order):
-            codec = opened.header.tensors[name].codec
-            value = read_tensor(file, opened.container, name)
+        for name in sorted((name for name in state if prefix + name in tensors), key=decoding_order):
+            codec = tensors[prefix + name].codec
+            value = read_tensor(file, opened.container, prefix + name)
             if name == BITS and codec != "raw":
-                kept = state[_DENSITY].clone() if _DENSITY in opened.header.tensors else None
+                kept = state[_DENSITY].clone() if prefix + _DENSITY in tensors else None
                 field.occupancy.load_packed(decode_tensor(field, name, value, codec, {}))
                 if kept is not None:
-=======
-def _fill(field: Field, prefix: str, file: BinaryIO, opened: _Opened) -> None:
-    state, tensors = field.state_dict(), opened.header.tensors
-    with torch.no_grad():
-        for name in sorted(name for name in state if prefix + name in tensors):
-            value = read_tensor(file, opened.container, prefix + name)
-            if name == _BITS and tensors[prefix + name].codec == "bits":
-                if prefix + _DENSITY in tensors:
-                    kept = state[_DENSITY].clone()
-                    field.occupancy.load_packed(value)
->>>>>>> a33559e (Edits in the field file, fieldmorph edit, baking)
                     state[_DENSITY].copy_(kept)
                 continue
             if codec == "packed" and cuts is None:

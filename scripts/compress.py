@@ -59,10 +59,13 @@ class Compress(Compute, Talk):
         from ..compress.prune import drop_unreached
         from ..compress.search import TRIES, Candidate, Packer, search
         from ..compress.sensitivity import sensitivities
+        from ..representations.edited import EditedField
         from ..training import load_run_or_field
         from ..training.evaluation import eval_settings
 
         field = load_run_or_field(self.field, device=str(device))
+        if isinstance(field, EditedField):
+            raise UserError(f"{self.field} has edits; bake them first with fieldmorph edit --bake, or compress before editing")
         if not field.metadata.get("cameras"):
             raise UserError(f"{self.field} has no recorded cameras, which say what must be kept; train it with fieldmorph train")
         warm_up = WarmUp(field.family, device)
