@@ -64,6 +64,11 @@ def ray_range(space: Space, rays: Rays, settings: RenderSettings, ops: ModuleTyp
         near, far = ops.box_range(rays.origins, rays.directions, space.lower, space.upper)
         if least > 0.0:
             near = near.clamp_min(least)
+    if settings.far < math.inf:
+        far = far.clamp_max(settings.far / space.scale)
+    if settings.crop is not None:
+        enter, leave = ops.box_range(rays.origins, rays.directions, *settings.crop)
+        near, far = torch.maximum(near, enter), torch.minimum(far, leave)
     if rays.near is not None:
         near = torch.maximum(near, rays.near.to(near))
     if rays.far is not None:

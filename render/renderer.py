@@ -15,6 +15,7 @@ from torch import Tensor
 from .. import kernels
 from ..errors import UserError
 from ..kernels import reference
+from ..kernels.cancel import CancelFlag, Cancelled
 from ..kernels.lowered import Lowered
 from ..representations.field import Field
 from .camera import Camera, lens_directions, opencv_rotation, pixel_centres
@@ -23,7 +24,7 @@ from .lattice import lattice_edges, ray_range
 from .marching import composite_normals, composite_rays, concatenate, prefix, seen_counts
 from .types import Rays, Rendering, RenderSettings
 
-__all__ = ["Cancelled", "background_color", "render_image", "which_renderer", "render_rays", "seen_samples"]
+__all__ = ["CancelFlag", "Cancelled", "background_color", "render_image", "which_renderer", "render_rays", "seen_samples"]
 
 TILE = 16
 """Rays of an image are fed in squares of this many pixels: neighbours meet the same cells, which stay in the cache."""
@@ -37,10 +38,6 @@ EPSILON = 1e-6
 """Opacity below which a ray has seen nothing worth a depth or a normal."""
 
 
-class Cancelled(Exception):
-    """The caller's ``cancel`` said so."""
-
-
 def render_rays(
     field: Field,
     rays: Rays,
@@ -49,6 +46,7 @@ def render_rays(
     background: Tensor | None = None,
     jitter: Tensor | None = None,
     generator: torch.Generator | None = None,
+    cancel: CancelFlag | None = None,
 ) -> Rendering:
     """What N rays see.
 
@@ -62,6 +60,10 @@ def render_rays(
         background: [3] or [N, 3] colour behind everything; None: the one ``settings`` names.
         jitter: [N] in [0, 1], each ray's place within its intervals; None: random if ``settings.jitter``, else 0.5.
         generator: where random jitter comes from; may live on another device.
+        cancel: stops a fused kernel within milliseconds; other paths do not look at it.
+
+    Raises:
+        Cancelled: ``cancel`` was set meanwhile.
     """
     space, device = field.space, rays.origins.device
     ops, lowered, _ = _choice(field, device, settings)
@@ -73,6 +75,7 @@ def render_rays(
         rgb, depth, opacity, cost = ops.render_rays(
             *(lowered, field.occupancy.bits, rays.origins, rays.directions, near, far, jitter, edges),
             *(space.scale, settings.termination),
+            **({} if cancel is None else {"cancel": cancel}),
         )
         found = Rendering(rgb, depth, opacity, None, cost)
         if settings.normals:
@@ -164,7 +167,7 @@ def render_image(
     Args:
         background: [3] colour, or None for the one ``settings`` names.
         progress: told the finished fraction in (0, 1] now and then.
-        cancel: asked between chunks of rays.
+        cancel: asked between chunks of rays; a :class:`CancelFlag` also stops a fused kernel in the midst of one.
 
     Raises:
         Cancelled: ``cancel`` returned True.
@@ -172,21 +175,22 @@ def render_image(
     device = field.device
     rays = _tiled_rays(camera, device)
     _, inverse = tile_order(camera.width, camera.height, TILE)
-    chunk = CHUNK if progress is None and cancel is None else SHORT_CHUNK
+    flag = cancel if isinstance(cancel, CancelFlag) else None
+    chunk = CHUNK if progress is None and (cancel is None or (flag is not None and not settings.normals)) else SHORT_CHUNK
     if cancel is not None and _choice(field, device, settings)[1] is None:
         chunk = SLOW_CHUNK
     parts = []
     for begin in range(0, len(rays), chunk):
         if cancel is not None and cancel():
             raise Cancelled
-        parts.append(render_rays(field, rays[begin : begin + chunk], settings, background=background))
+        parts.append(render_rays(field, rays[begin : begin + chunk], settings, background=background, cancel=flag))
         if progress is not None:
             progress(min(1.0, (begin + chunk) / len(rays)))
     flat, shape = parts[0] if len(parts) == 1 else concatenate(parts), (camera.height, camera.width)
     inverse = inverse.to(device)
 
     def picture(values: Tensor) -> Tensor:
-        return values[inverse].reshape(*shape, *values.shape[1:])
+        return values.index_select(0, inverse).reshape(*shape, *values.shape[1:])
 
     return Rendering(
         picture(flat.rgb),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
+
+Box = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Lower and upper corner, world units."""
 
 
 @dataclass
@@ -38,6 +42,10 @@ class RenderSettings:
     """Unbounded fields: a step is at least this fraction of the distance, so that far samples thin out."""
     near: float = 0.0
     """Smallest distance from the camera, in normalised lengths (box side 2)."""
+    far: float = math.inf
+    """Largest distance from the camera, in normalised lengths."""
+    crop: Box | None = None
+    """Nothing outside this box is seen."""
     termination: float = 1e-4
     """A ray stops once its transmittance falls below this."""
     jitter: bool = False

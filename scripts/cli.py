@@ -37,6 +37,7 @@ def commands() -> Any:
     from .info import Info
     from .render import Render
     from .train import Train
+    from .view import View
 
     def verbs(**kinds: type) -> Any:
         named = [Annotated[kind, subcommand(name, description=(kind.__doc__ or "").split("\n\n")[0])] for name, kind in kinds.items()]
@@ -44,7 +45,7 @@ def commands() -> Any:
 
     data = verbs(make=DataMake, info=DataInfo)
     data = Annotated[data, subcommand("data", description="Make a scene to train on, or look at one: data make, data info.")]
-    kinds = verbs(train=Train, eval=Eval, compress=Compress, render=Render, edit=EditField, info=Info, bench=Bench)
+    kinds = verbs(train=Train, eval=Eval, compress=Compress, render=Render, edit=EditField, view=View, info=Info, bench=Bench)
     return verbs(demo=Demo) | data | kinds
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,6 +16,7 @@ from .options import Compute, FamilyOptions, Talk, WarmUp, claim_folder, describ
 if TYPE_CHECKING:
     from ..datasets.scene import Scene
     from ..training import StepStats, Trainer, TrainOptions
+    from ..training.trainer import Callback
 
 RUN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints", "tensorboard", "views", "*.field", "evaluation.json")
 """What a run folder holds, and --overwrite removes."""
@@ -62,11 +64,17 @@ class Train(Compute, FamilyOptions, Talk):
     """Save a checkpoint every so many steps, too."""
     view_seconds: Annotated[float | None, value("S", "30")] = None
     """Render a held-out view so often; 0 never does."""
+    view: bool = False
+    """Open a window that shows the field while it learns; closing it does not end the run."""
 
     def run(self) -> int:
         self.talk()
         if self.steps is not None and self.seconds is not None:
             raise UserError("give the budget as --steps or as --seconds, not both")
+        if self.view:
+            from ..viewer.gui import require_window
+
+            require_window()
         claim_folder(self.out, overwrite=self.overwrite, resume=self.resume)
         device = self.choose_device()
         options, data = self._options()
@@ -75,7 +83,13 @@ class Train(Compute, FamilyOptions, Talk):
         progress.say(f"{data}: {describe_scene(scene)}")
         warm_up.wait()
         start_folder(self.out, RUN_FILES if self.overwrite else ())
-        return run_training(scene, options, self.out, resume=self.resume)
+        if not self.view:
+            return run_training(scene, options, self.out, resume=self.resume)
+        from ..viewer.watch import watch_run
+
+        return watch_run(
+            lambda live: run_training(scene, options, self.out, resume=self.resume, callbacks=[live]), self.out.name, data, str(device)
+        )
 
     def _options(self) -> tuple[TrainOptions, Path]:
         """What to train with, and on what: the flags, over the run's own config where it is resumed."""
@@ -140,7 +154,15 @@ def memory_parts(scene: Scene, options: TrainOptions) -> dict[str, float]:
     }
 
 
-def run_training(scene: Scene, options: TrainOptions, out: Path, *, resume: bool = False, title: str | None = None) -> int:
+def run_training(
+    scene: Scene,
+    options: TrainOptions,
+    out: Path,
+    *,
+    resume: bool = False,
+    title: str | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> int:
     """Train with a progress bar; says the memory budget before, and what was written after. 130 where Ctrl-C ended it."""
     from ..training import train
     from ..training.metrics import mse_to_psnr
@@ -159,7 +181,7 @@ def run_training(scene: Scene, options: TrainOptions, out: Path, *, resume: bool
         bar.update(stats.progress, count=stats.step, loss=smooth["loss"], psnr=round(mse_to_psnr(smooth["mse"]), 2))
 
     with progress.Bar(title or f"train {options.field}", 1.0, "steps") as bar:
-        result = train(scene, options, out, resume=resume, callbacks=[follow])
+        result = train(scene, options, out, resume=resume, callbacks=[follow, *callbacks])
     size = progress.format_bytes(result.path.stat().st_size)
     progress.say(f"wrote {result.path} ({size}) after {result.step} steps and {progress.format_seconds(result.seconds)} of training")
     if not result.finished:

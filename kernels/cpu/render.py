@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from ..cancel import CancelFlag, Cancelled
 from ..lowered import Lowered
 from ..reference import RenderedRays
 from .drive import Outputs, Rounds, Shape, Store, render_forward
@@ -23,27 +24,6 @@ from .pool import launch
 
 TRAINING_LANE, MOST_LANES = 128, 64
 INFERENCE = Rounds(lane=512, active=128, each=4, faint=np.float32(1e-3))
-
-
-class Cancelled(Exception):
-    """The caller's cancel flag was set; the outputs are incomplete."""
-
-
-class CancelFlag:
-    """Set from any thread; kernels that were given it return within a few milliseconds."""
-
-    def __init__(self) -> None:
-        self.array = np.zeros(1, np.int64)
-
-    def set(self) -> None:
-        self.array[0] = 1
-
-    def clear(self) -> None:
-        self.array[0] = 0
-
-    @property
-    def is_set(self) -> bool:
-        return bool(self.array[0])
 
 
 class _Workspaces:

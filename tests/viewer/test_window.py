@@ -1,0 +1,227 @@
+"""The real window on a virtual screen: mouse and keyboard in, pixels of the screen out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from session import PATIENCE, Screen, Session, needs_window
+
+from fieldmorph.viewer.engine import Comparison
+
+RED, GREEN, BLUE, WHITE = (230, 26, 26), (26, 204, 26), (26, 51, 230), (255, 255, 255)
+
+
+@pytest.fixture(scope="module")
+def screen() -> Iterator[Screen]:
+    needs_window()
+    found = Screen()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def viewer(screen: Screen, field_files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    session = Session(screen, tmp_path_factory.mktemp("viewer"), field_files)
+    yield session
+    assert session.close() == 0
+
+
+@pytest.fixture
+def window(viewer: Session) -> Session:
+    """The window as it starts, at the first training camera."""
+    viewer.do("mousemove", 1, 1)
+    viewer.ask("[window.dialogs.close(), window.model.compare('single'), window.model.set_crop(None), window.model.activate(0)]")
+    viewer.ask(f"setattr(window.model, 'comparison', type(window.model.comparison)({Comparison().wipe}))")
+    viewer.ask("[setattr(window.controls, 'first_person', False), window.set_mode('color'), window.model.navigator.to_view(0)]")
+    viewer.ask("window.model.touch()")
+    viewer.settle()
+    return viewer
+
+
+def share(image: np.ndarray, color: tuple[int, int, int], left: float = 0.0, right: float = 1.0) -> float:
+    """How much of a part of the view has about this colour."""
+    width = image.shape[1]
+    part = image[:, int(left * width) : int(right * width)].astype(int)
+    return float((np.abs(part - np.array(color)).max(-1) < 45).mean())
+
+
+def test_first_picture(window: Session) -> None:
+    image = window.grab()
+    assert share(image, RED, 0.0, 0.5) > 0.05
+    assert share(image, BLUE, 0.5, 1.0) > 0.05
+    assert share(image, RED, 0.5, 1.0) < 0.01
+    assert share(image, WHITE) > 0.5
+
+
+def test_dragging_orbits(window: Session) -> None:
+    """Half a turn: what was on the left is on the right."""
+    for _ in range(2):
+        window.drag((0.2, 0.85), (0.8, 0.85))
+    window.ask("window.model.navigator.orbit(1.0 - 2 * 0.6 * window.view_size[0] / window.view_size[1], 0.0)")
+    window.ask("window.model.touch()")
+    window.settle()
+    image = window.grab()
+    assert share(image, BLUE, 0.0, 0.5) > 0.05
+    assert share(image, RED, 0.5, 1.0) > 0.05
+
+
+def test_wheel_and_pan(window: Session) -> None:
+    before = share(window.grab(), RED)
+    window.do("mousemove", *window.at(0.5, 0.5))
+    for _ in range(3):
+        window.do("click", 4)
+    window.until("window.model.navigator.view_index is None")
+    window.settle()
+    larger = share(window.grab(), RED)
+    assert larger > 1.2 * before
+    window.drag((0.5, 0.5), (0.95, 0.5), button=2)
+    window.settle()
+    assert share(window.grab(), RED, 0.5, 1.0) > 0.05
+
+
+def test_keys_fly_step_and_switch_modes(window: Session) -> None:
+    start = window.ask("window.model.navigator.position.tolist()")
+    window.do("mousemove", *window.at(0.5, 0.5))
+    window.do("keydown", "w")
+    window.until(f"np.linalg.norm(window.model.navigator.position - np.array({start})) > 0.1")
+    window.do("keyup", "w")
+    window.until("not window.controls.moving")
+    window.key("bracketright")
+    window.until("window.model.navigator.view_index is not None")
+    window.key("3")
+    window.until("window.model.look.mode == 'normals'")
+    window.settle()
+    image = window.grab()
+    assert share(image, RED) < 0.02
+    window.key("1")
+    window.until("window.model.look.mode == 'color'")
+
+
+def test_double_click_sets_the_focus(window: Session) -> None:
+    window.do("mousemove", *window.at(0.36, 0.55))
+    window.ask("None")
+    window.do("click", "--repeat", 2, "--delay", 60, 1)
+    window.until("window.model.navigator.focus[0] < -0.1")
+    window.settle()
+    image = window.grab()
+    height, width = image.shape[:2]
+    assert np.abs(image[height // 2, width // 2].astype(int) - RED).max() < 45
+
+
+def test_crop_hides(window: Session) -> None:
+    window.ask("window.model.set_crop(((0.0, -1.0, -1.0), (1.0, 1.0, 1.0)))")
+    window.settle()
+    image = window.grab()
+    assert share(image, RED) < 0.005
+    assert share(image, BLUE) > 0.02
+
+
+def test_crop_handle_is_dragged_on_the_picture(window: Session) -> None:
+    window.ask("window.model.set_crop(((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)))")
+    window.settle()
+    place = "[h.place for h in window.overlays._handles if (h.axis, h.side) == (0, 0)][0]"
+    window.until("len(window.overlays._handles) == 6")
+    x, y = window.ask(place)
+    width, height = window.ask("window.view_size")
+    window.drag((x / width, y / height), (0.5, y / height))
+    window.settle()
+    assert abs(window.ask("window.model.crop[0][0]")) < 0.2
+    image = window.grab()
+    assert share(image, RED) < 0.005
+    assert share(image, BLUE) > 0.02
+
+
+def test_wipe_shows_both_and_follows_the_mouse(window: Session) -> None:
+    window.ask("[window.model.compare('wipe', 'field'), window.model.navigator.to_view(0), window.model.touch()]")
+    window.settle()
+    assert share(window.grab(), RED, 0.0, 0.5) > 0.05
+    window.drag((0.5, 0.1), (0.02, 0.1))
+    window.until("window.model.comparison.wipe < 0.05")
+    window.settle()
+    assert share(window.grab(), GREEN, 0.0, 0.5) > 0.05
+    window.ask("window.model.compare('side', 'field')")
+    window.settle()
+    image = window.grab()
+    assert share(image, RED, 0.0, 0.5) > 0.02
+    assert share(image, GREEN, 0.5, 1.0) > 0.02
+
+
+def test_resizing_the_window_resizes_the_picture(window: Session) -> None:
+    before = window.ask("window.view_size")
+    window.ask("[gui.set_viewport_width(900), gui.set_viewport_height(600)]")
+    window.until(f"window.view_size[0] > {before[0]} + 100")
+    window.settle()
+    size = window.ask("window.view_size")
+    assert window.ask("window.engine.shown.rgba.shape[:2]") == [size[1], size[0]]
+    assert share(window.grab(), RED) > 0.02
+    window.ask("[gui.set_viewport_width(760), gui.set_viewport_height(520)]")
+    window.until(f"window.view_size == {tuple(before)}")
+
+
+def test_a_failed_render_says_its_sentence(window: Session) -> None:
+    window.ask("window.model.compare('wipe', 'photograph')")
+    window.until("window._failed")
+    window.ask("None")
+    assert share(window.grab(), WHITE) < 0.1
+    window.ask("window.model.compare('single')")
+    window.settle()
+    assert share(window.grab(), WHITE) > 0.5
+
+
+def test_open_dialog_opens_a_typed_path(window: Session, field_files: list[Path]) -> None:
+    window.key("ctrl+o")
+    window.until("window.dialogs.is_open")
+    window.ask("None")
+    window.do("type", "--delay", 30, str(field_files[1]))
+    window.do("key", "Return")
+    window.until("len(window.model.entries) == 3")
+    assert window.ask("window.model.entry.name") == "green (2)"
+    window.ask("window.model.remove(2)")
+
+
+def test_screenshot_beside_the_window(window: Session) -> None:
+    window.ask("window.files.screenshot(folder / 'shot.png', 200, 150, 2)")
+    window.until("not window.jobs")
+    from PIL import Image
+
+    image = np.asarray(Image.open(window.folder / "shot.png"))
+    assert image.shape == (150, 200, 3)
+    assert share(image, RED) > 0.02
+
+
+def test_command_line_opens_a_window_and_ctrl_c_ends_it(screen: Screen, field_files: list[Path], tmp_path: Path) -> None:
+    env = {**os.environ, "DISPLAY": screen.display, "XDG_CONFIG_HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    env.pop("NUMBA_CACHE_DIR", None)
+    command = [sys.executable, "-m", "fieldmorph", "view", str(field_files[0]), "--size", "500x400"]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    find = ["xdotool", "search", "--sync", "--onlyvisible", "--name", "^fieldmorph$"]
+    subprocess.run(find, env=env, check=True, capture_output=True, timeout=PATIENCE)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+
+
+def test_without_a_display_the_command_says_how_to_go_on(field_files: list[Path], tmp_path: Path) -> None:
+    env = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    done = subprocess.run([sys.executable, "-m", "fieldmorph", "view", str(field_files[0])], env=env, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--screenshot" in done.stderr
+    assert "Traceback" not in done.stderr
+    picture = tmp_path / "picture.png"
+    command = [sys.executable, "-m", "fieldmorph", "view", *map(str, field_files), "--screenshot", str(picture), "--size", "80x40"]
+    done = subprocess.run([*command, "--samples", "1", "--camera", "1"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    from PIL import Image
+
+    image = np.asarray(Image.open(picture))
+    assert image.shape == (40, 80, 3)
+    assert share(image, RED, 0.0, 0.5) > 0.02
+    assert share(image, GREEN, 0.5, 1.0) > 0.02

@@ -1,0 +1,39 @@
+"""Fields that need no training: a box of coloured blocks as voxels, quick on every machine."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from fieldmorph.render.camera import Camera, look_at
+from fieldmorph.representations.space import Space
+from fieldmorph.representations.voxels import VoxelField, VoxelOptions
+
+SIDE = 16
+GREEN, RED, BLUE = (0.1, 0.8, 0.1), (0.9, 0.1, 0.1), (0.1, 0.2, 0.9)
+
+
+def blocks(left: tuple[float, float, float] = RED, right: tuple[float, float, float] = BLUE) -> VoxelField:
+    """Two opaque cubes, one at x < 0, one at x > 0, in the box [-1, 1]^3; the recorded cameras look at them from -Y, +X and above."""
+    space = Space((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+    options = VoxelOptions(start=SIDE, final=SIDE, degree=1, occupancy=SIDE)
+    field = VoxelField(options, space, {"grid": [SIDE] * 3, "rows": SIDE**3})
+    field.links.copy_(torch.arange(SIDE**3, dtype=torch.int32).view(SIDE, SIDE, SIDE))
+    field.done.zero_()
+    axis = torch.linspace(-1.0, 1.0, SIDE)
+    x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")
+    inside = (x.abs() > 0.15) & (x.abs() < 0.75) & (y.abs() < 0.5) & (z.abs() < 0.5)
+    density = torch.where(inside, 5.0, -10.0).reshape(-1)
+    # Degree 1 has one constant function, 1 / (2 sqrt(pi)); a sigmoid follows.
+    colors = torch.where((x < 0).reshape(-1, 1), torch.tensor(left), torch.tensor(right))
+    field.density_data = nn.Parameter(density)
+    field.sh_data = nn.Parameter(torch.logit(colors) * 2.0 * math.sqrt(math.pi))
+    field.occupancy.bits.copy_(torch.nn.functional.max_pool3d(inside[None, None].float(), 3, stride=1, padding=1)[0, 0] > 0)
+    field.occupancy.density.copy_(field.occupancy.bits.float())
+    poses = [look_at(eye, (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)) for eye in ((0.0, -4.0, 1.0), (4.0, 0.0, 1.0), (0.1, -0.1, 4.0))]
+    cameras = [Camera.perspective(64, 48, 40.0, pose, name=f"view-{index}") for index, pose in enumerate(poses)]
+    field.metadata = {"cameras": [camera.to_dict() for camera in cameras], "background": "white", "history": ["made by a test"]}
+    field.requires_grad_(False)
+    return field

@@ -1,0 +1,56 @@
+"""The viewer in a process of its own, driven line by line: a Python expression with ``window`` in scope in, JSON out.
+
+Run as ``python window_child.py FOLDER FIELD...``; what it writes goes to FOLDER. Between lines it draws frames.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+import threading
+from pathlib import Path
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    import dataclasses
+
+    import numpy as np
+
+    from fieldmorph.viewer import gui
+    from fieldmorph.viewer.entries import open_entry
+    from fieldmorph.viewer.model import Model
+    from fieldmorph.viewer.preferences import Preferences
+    from fieldmorph.viewer.window import Window
+
+    folder, *fields = sys.argv[1:]
+    preferences = Preferences(width=760, height=520, samples=2)
+    window = Window(Model([open_entry(Path(field)) for field in fields]), preferences, bake_previews=False)
+    lines: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=lambda: [lines.put(line) for line in sys.stdin], daemon=True).start()
+    scope = {"window": window, "gui": gui, "np": np, "folder": Path(folder), "Path": Path, "dataclasses": dataclasses}
+    say(json.dumps("ready"))
+    while gui.is_dearpygui_running():
+        window.frame()
+        try:
+            line = lines.get_nowait().strip()
+        except queue.Empty:
+            continue
+        if line == "quit":
+            break
+        try:
+            answer = eval(line, scope)
+            say(json.dumps(answer, default=repr))
+        except Exception as error:
+            say(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+    window.close()
+    say(json.dumps("closed"))
+
+
+if __name__ == "__main__":
+    main()

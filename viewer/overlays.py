@@ -1,0 +1,95 @@
+"""Keeps the lines over the picture in step with the model, and lets the mouse take hold of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import gui
+from .controls import LEFT
+from .overlay import BOX_COLOR, CROP_COLOR, Handle, Line, Projector, axes_lines, box_handles, box_lines, drag_handle, frusta_lines
+
+if TYPE_CHECKING:
+    from .window import Window
+
+REACH = 11.0
+"""Pixels within which the mouse takes a handle."""
+WIPE_COLOR = (255, 255, 255, 220)
+
+
+class Overlays:
+    def __init__(self, window: Window) -> None:
+        self.window, self.model = window, window.model
+        self.stale = True
+        self._drawn: object = None
+        self._handles: list[Handle] = []
+        self._held: Handle | str | None = None
+        self._last = (0.0, 0.0)
+
+    def update(self) -> None:
+        """Draw anew where anything has changed."""
+        model = self.model
+        state = (model.revision, self.window.view_size, model.comparison, model.layout)
+        if state == self._drawn and not self.stale:
+            return
+        self._drawn, self.stale = state, False
+        navigator, (width, height) = model.navigator, self.window.view_size
+        view = Projector(navigator.pose, navigator.fov, width, height)
+        lines: list[Line] = []
+        space = model.entry.field.space
+        if self.window.show_box:
+            lines += box_lines(view, (space.lower, space.upper), BOX_COLOR)
+        if self.window.show_cameras:
+            lines += frusta_lines(view, navigator.cameras, 0.06 * navigator.home.radius, navigator.view_index)
+        for panel in self.window.panels:
+            lines += panel.overlay(view)
+        self._handles = []
+        if model.crop is not None and self.window.edit_crop:
+            lines += box_lines(view, model.crop, CROP_COLOR, 1.5)
+            self._handles = box_handles(view, model.crop)
+        scale = self.window.scale
+        axes = axes_lines(navigator.rotation, (width - 44.0 * scale, height - 44.0 * scale), 28.0 * scale)
+        labels = [((line.end[0] + 3.0, line.end[1] - 7.0), name) for line, name in axes]
+        lines += [line for line, _ in axes]
+        if model.layout == "wipe":
+            x = model.comparison.wipe * width
+            lines.append(Line((x, 0.0), (x, float(height)), WIPE_COLOR, 2.0))
+        elif model.layout == "side":
+            lines.append(Line((width / 2, 0.0), (width / 2, float(height)), WIPE_COLOR, 1.0))
+        labels += self._names(width, height)
+        self.window.view.draw(lines, self._handles, labels)
+
+    def mouse(self, x: float, y: float, hovered: bool) -> bool:
+        """Pixels of the view. True: the mouse holds a handle or the wipe, and the camera does not move."""
+        model, scale = self.model, self.window.scale
+        if self._held is not None:
+            if not gui.is_mouse_button_down(LEFT):
+                self._held = None
+                return False
+            right, down = x - self._last[0], y - self._last[1]
+            self._last = (x, y)
+            if self._held == "wipe":
+                model.comparison = replace(model.comparison, wipe=min(max(x / self.window.view_size[0], 0.0), 1.0))
+            elif isinstance(self._held, Handle) and model.crop is not None and (right or down):
+                model.set_crop(drag_handle(model.crop, self._held, right, down))
+            return True
+        if not hovered or not gui.is_mouse_button_clicked(LEFT):
+            return False
+        near = [h for h in self._handles if np.hypot(h.place[0] - x, h.place[1] - y) < REACH * scale]
+        if near:
+            self._held = near[0]
+        elif model.layout == "wipe" and abs(x - model.comparison.wipe * self.window.view_size[0]) < REACH * scale:
+            self._held = "wipe"
+        self._last = (x, y)
+        return self._held is not None
+
+    def _names(self, width: int, height: int) -> list[tuple[tuple[float, float], str]]:
+        """What the halves of a comparison show."""
+        model = self.model
+        if model.layout not in ("wipe", "side"):
+            return []
+        second = "photograph" if model.partner == "photograph" else model.entries[model.partner_index].name
+        middle = width / 2 if model.layout == "side" else model.comparison.wipe * width
+        return [((12.0, 10.0), model.entry.name), ((middle + 12.0, 10.0), second)]

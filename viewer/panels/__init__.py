@@ -1,0 +1,14 @@
+"""The side bar: one panel per file, in the order they are shown."""
+
+from .camera import CameraPanel
+from .compare import ComparePanel
+from .crop import CropPanel
+from .display import DisplayPanel
+from .panel import Panel
+from .path import PathPanel
+from .scene import ScenePanel
+from .training import TrainingPanel
+
+PANELS: tuple[type[Panel], ...] = (TrainingPanel, ScenePanel, DisplayPanel, CameraPanel, ComparePanel, CropPanel, PathPanel)
+
+__all__ = ["PANELS", "Panel", "TrainingPanel"]
