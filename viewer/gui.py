@@ -84,11 +84,10 @@ def ui_scale() -> float:
             continue
         if 0.5 <= value <= 4.0:
             return value
-    if sys.platform == "win32":
+    system: str = sys.platform  # a checker of types would believe the literal
+    if system == "win32":
         return _windows_scale()
-    if sys.platform.startswith("linux"):
-        return _x11_scale()
-    return 1.0  # macOS scales windows itself
+    return _x11_scale() if system.startswith("linux") else 1.0  # macOS scales windows itself
 
 
 def _windows_scale() -> float:
