@@ -34,7 +34,9 @@ class Model:
     profiles: Array  # [M, 2] polygons of turned bodies: radius, z
 
 
-class _Builder:
+class Builder:
+    """Collects the objects of a model."""
+
     def __init__(self) -> None:
         self.names: list[str] = []
         self.rows: list[Array] = []
@@ -86,7 +88,7 @@ def _polar(radius: float, degrees: float, z: float) -> Array:
 def build_model(seed: int) -> Model:
     """The scene of a seed: the tilt of the sphere, where planets, gears, dice and balls are, and their colours vary."""
     rng = np.random.default_rng(seed)
-    builder = _Builder()
+    builder = Builder()
     _stand(builder)
     _holder(builder, float(rng.uniform(20.0, 70.0)))
     _sphere(builder, rng)
@@ -94,7 +96,7 @@ def build_model(seed: int) -> Model:
     return builder.build()
 
 
-def _stand(b: _Builder) -> None:
+def _stand(b: Builder) -> None:
     for name, radius, low, high, rounding in (
         ("plinth", 0.835, -0.940, -0.858, 0.036),
         ("neck", 0.770, -0.870, -0.795, 0.004),
@@ -109,7 +111,7 @@ def _stand(b: _Builder) -> None:
     b.add("rail", TORUS, (0.718, 0.0095), "polished brass", np.array([0.0, 0.0, FLOOR + 0.082]))
 
 
-def _holder(b: _Builder, turned: float) -> None:
+def _holder(b: Builder, turned: float) -> None:
     """Column, four arms and the horizon ring they carry."""
     shape = [(0.0, -0.735), (0.165, -0.735), (0.165, -0.715), (0.12, -0.705), (0.075, -0.69), (0.05, -0.64), (0.05, -0.60)]
     shape += [(0.085, -0.585), (0.085, -0.57), (0.05, -0.56), (0.075, -0.535), (0.085, -0.50), (0.06, -0.465), (0.04, -0.455)]
@@ -128,7 +130,7 @@ def _holder(b: _Builder, turned: float) -> None:
     b.add("meridian", BAND, (0.600, 0.015, 0.026, 0.004), "meridian", CENTRE, turn("z", turned + 45.0) @ turn("x", 90.0))
 
 
-def _sphere(b: _Builder, rng: np.random.Generator) -> None:
+def _sphere(b: Builder, rng: np.random.Generator) -> None:
     """The tilted cage of celestial circles, the sun in its middle and planets on rods."""
     tilt = turn("z", float(rng.uniform(0.0, 360.0))) @ turn("y", float(rng.uniform(30.0, 50.0)))
     radius = 0.535
@@ -161,7 +163,7 @@ def _sphere(b: _Builder, rng: np.random.Generator) -> None:
             b.add("planet's ring", BAND, (1.62 * size, 0.30 * size, 0.004, 0.002), "ring", place, along @ turn("y", 15.0) @ turn("x", 20.0))
 
 
-def _machine(b: _Builder, rng: np.random.Generator) -> None:
+def _machine(b: Builder, rng: np.random.Generator) -> None:
     """Meshing gears, dice and balls around the column, none touching another."""
     module = 0.0105  # pitch radius per tooth, all gears alike
     height = FLOOR + 0.055

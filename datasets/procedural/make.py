@@ -66,7 +66,7 @@ def make_scene(
         raise UserError(f"{folder.parent}: cannot be written ({error.strerror}); choose another output folder") from error
     try:
         _write(part, views, seed, samples, progress)
-        _replace(part, folder)
+        replace_folder(part, folder)
     except OSError as error:
         raise UserError(f"{folder}: the scene could not be written ({error.strerror}); free disk space or choose another folder") from error
     finally:
@@ -117,7 +117,7 @@ def _transforms(cameras: Sequence[Camera], seed: int) -> dict[str, Any]:
     return {"camera_angle_x": ANGLE_X, "procedural": {"seed": seed}, "frames": frames}
 
 
-def _replace(part: Path, folder: Path) -> None:
+def replace_folder(part: Path, folder: Path) -> None:
     """Put the finished folder in place; an old scene is moved aside first and deleted last."""
     os.chmod(part, 0o777 & ~_umask())
     if not folder.exists():
