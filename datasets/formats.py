@@ -6,7 +6,7 @@ needs a fixture with a known point of space that lands on a known pixel.
 
 from __future__ import annotations
 
-from . import blender, transforms_json
+from . import blender, plenoptic, transforms_json
 from .format import Format
 
-FORMATS: tuple[Format, ...] = (blender.FORMAT, transforms_json.FORMAT)
+FORMATS: tuple[Format, ...] = (blender.FORMAT, transforms_json.FORMAT, plenoptic.FORMAT)

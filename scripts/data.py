@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class DataMake(Talk):
     """Ray-trace the project's own scene: a dataset with exact cameras to train on.
 
-    Writes the layout of NeRF-Synthetic: train/, val/ and test/ with RGBA pictures, and transforms_*.json.
+    Writes the layout of NeRF-Synthetic: train/, val/ and test/ with RGBA pictures, and transforms_*.json. With --dynamic
+    a moving scene, filmed by several cameras, in the layout of the Plenoptic Video dataset: camNN.mp4 and poses_bounds.npy.
     """
 
     out: Annotated[Positional[Path], value("FOLDER")]
@@ -40,11 +41,20 @@ class DataMake(Talk):
     """Another seed makes another arrangement."""
     samples: Annotated[int, value("N", "3")] = 3
     """Squared, the most rays that form a pixel."""
+    dynamic: bool = False
+    """Make the moving scene; --size is then the width of 4:3 frames, and --train, --val and --test do not count."""
+    cameras: Annotated[int, value("N", "12")] = 12
+    """With --dynamic: cameras; the first is held out."""
+    frames: Annotated[int, value("N", "60")] = 60
+    """With --dynamic: frames of each film."""
     overwrite: bool = False
     """Replace the scene that FOLDER holds."""
 
     def run(self) -> int:
         self.talk()
+        if self.dynamic:
+            write_video_scene(self)
+            return 0
         counts = {"train": self.train, "val": self.val, "test": self.test}
         write_scene(self.out, counts, size=self.size, seed=self.seed, samples=self.samples, overwrite=self.overwrite)
         return 0
@@ -59,6 +69,20 @@ def write_scene(out: Path, counts: dict[str, int], *, size: int, seed: int = 0, 
     with progress.Bar("scene", max(1, total), "pictures") as bar:
         make_scene(out, **counts, size=size, seed=seed, samples=samples, overwrite=overwrite, progress=lambda done, _: bar.update(done))
     progress.say(f"wrote {out}: {', '.join(f'{count} {split}' for split, count in counts.items())}")
+
+
+def write_video_scene(options: DataMake) -> None:
+    """Make the moving scene with a progress bar."""
+    from ..datasets.procedural import make_video_scene
+
+    width, height = options.size // 2 * 2, round(options.size * 0.375) * 2
+    progress.say(f"making {options.cameras} films of {options.frames} frames of {width}x{height} in {options.out}")
+    with progress.Bar("scene", max(1, options.frames), "moments") as bar:
+        make_video_scene(
+            options.out, cameras=options.cameras, frames=options.frames, width=width, height=height, seed=options.seed,
+            samples=options.samples, overwrite=options.overwrite, progress=lambda done, _: bar.update(done),
+        )  # fmt: skip
+    progress.say(f"wrote {options.out}")
 
 
 @dataclass(frozen=True, kw_only=True)

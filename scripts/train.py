@@ -81,6 +81,8 @@ class Train(Compute, FamilyOptions, Talk):
         warm_up = WarmUp(options.field, device)
         scene = open_scene(data)
         progress.say(f"{data}: {describe_scene(scene)}")
+        if "frames" in scene.facts:
+            progress.warn(f"the scene moves; a {options.field} field will show all of its times at once")
         warm_up.wait()
         start_folder(self.out, RUN_FILES if self.overwrite else ())
         if not self.view:

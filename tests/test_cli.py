@@ -22,7 +22,7 @@ from fieldmorph.scripts.options import claim_folder, parse_settings, parse_size,
 Run = Callable[..., tuple[int, str, str]]
 
 FLAGS = {
-    "data make": "--overwrite --quiet --samples --seed --size --test --train --val --verbose",
+    "data make": "--cameras --dynamic --frames --overwrite --quiet --samples --seed --size --test --train --val --verbose",
     "data info": "--json --quiet --verbose",
     "train": "--background --checkpoint-seconds --checkpoint-steps --device --field --kernels --out --overwrite --quiet --rate --resume "
     "--samples --seconds --seed --set --steps --verbose --view-seconds",

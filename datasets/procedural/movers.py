@@ -58,17 +58,26 @@ def _movers(b: Builder, rng: np.random.Generator, time: float) -> None:
     # A crawling chain whose links swing and swell.
     for k in range(5):
         phase = 2.0 * turns - 0.9 * k + start[1]
-        at = np.array([-0.42 + 0.17 * k + 0.1 * math.cos(turns), 0.18 + 0.16 * math.sin(phase), FLOOR + 0.10 + 0.05 * math.sin(1.7 * phase)])
+        at = np.array(
+            [-0.42 + 0.17 * k + 0.1 * math.cos(turns), 0.18 + 0.16 * math.sin(phase), FLOOR + 0.10 + 0.05 * math.sin(1.7 * phase)]
+        )
         b.add(f"worm {k}", SPHERE, (0.075 + 0.025 * math.sin(phase + 1.0),), "red ball" if k % 2 else "ivory ball", at)
     # A ring that breathes and tumbles.
     radius = 0.20 + 0.09 * math.sin(2.0 * turns + start[2])
-    b.add("ring", TORUS, (radius, 0.035 + 0.015 * math.cos(3.0 * turns)), "gold", np.array([-0.45, 0.30, 0.22]), turn("x", 360.0 * time + 20.0))
+    b.add(
+        "ring",
+        TORUS,
+        (radius, 0.035 + 0.015 * math.cos(3.0 * turns)),
+        "gold",
+        np.array([-0.45, 0.30, 0.22]),
+        turn("x", 360.0 * time + 20.0),
+    )
     # A wheel that turns in place.
     module = 0.21 / 14
     numbers = (0.21, 0.018, 14, 0.03, 0.05, 0.16, 5, 0.02, 0.003)
     b.add("wheel", GEAR, numbers, "copper", np.array([0.48, 0.45, 0.30]), turn("x", 90.0) @ turn("z", 360.0 * time + module))
     # A cube that grows out of nothing, twice, at two places.
-    for k, (centre, at) in enumerate(((0.28, (0.18, -0.42, FLOOR + 0.14)), (0.74, (-0.30, -0.45, 0.05)))):
+    for k, (centre, place) in enumerate(((0.28, (0.18, -0.42, FLOOR + 0.14)), (0.74, (-0.30, -0.45, 0.05)))):
         size = 0.13 * max(0.0, 1.0 - ((time - centre) / 0.16) ** 2)
         if size > 0.01:
-            b.add(f"cube {k}", BOX, (size, size, size, 0.1 * size), "blue lacquer", np.array(at), turn("z", 200.0 * time) @ turn("x", 35.0))
+            b.add(f"cube {k}", BOX, (size, size, size, 0.1 * size), "blue lacquer", np.array(place), turn("z", 200.0 * time) @ turn("x", 35.0))

@@ -59,7 +59,7 @@ def make_video_scene(
     """Trace ``frames`` moments from ``cameras`` views into folder ``out`` and return it, absolute.
 
     camNN.mp4 (H.264), poses_bounds.npy, and for camera 0, which readers hold out: ground_truth/FFFFF.png, the frames before
-    compression, and ground_truth/moving-FFFFF.png, where something that moves is seen. ``progress(done, total)`` counts frames of all views.
+    compression, and ground_truth/moving-FFFFF.png, where something that moves is seen. ``progress(done, total)`` counts moments.
 
     Raises:
         UserError: impossible options, ``out`` not empty without ``overwrite`` (or not such a scene), a disk error.
