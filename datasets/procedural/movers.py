@@ -80,4 +80,5 @@ def _movers(b: Builder, rng: np.random.Generator, time: float) -> None:
     for k, (centre, place) in enumerate(((0.28, (0.18, -0.42, FLOOR + 0.14)), (0.74, (-0.30, -0.45, 0.05)))):
         size = 0.13 * max(0.0, 1.0 - ((time - centre) / 0.16) ** 2)
         if size > 0.01:
-            b.add(f"cube {k}", BOX, (size, size, size, 0.1 * size), "blue lacquer", np.array(place), turn("z", 200.0 * time) @ turn("x", 35.0))
+            axes = turn("z", 200.0 * time) @ turn("x", 35.0)
+            b.add(f"cube {k}", BOX, (size, size, size, 0.1 * size), "blue lacquer", np.array(place), axes)
