@@ -6,6 +6,7 @@ tested against this one.  Where an output carries no gradient, its operation say
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +32,7 @@ __all__ = [
     "RenderedRays",
     "Samples",
     "adam_",
+    "backbone",
     "box_range",
     "clamp_unit",
     "composite",
@@ -108,6 +110,27 @@ def mlp(x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
         if index + 1 < len(weights):
             x = torch.relu(x)
     return x
+
+
+def backbone(
+    start: Tensor,  # [N, S]
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    skip: int,
+    precision: str = "float32",
+) -> Tensor:
+    """NeRF's wide layers [N, encoded]: ReLU between them, ``start`` enters again before layer ``skip`` (Mildenhall et al. 2020, fig. 7).
+
+    ``weights[i]`` is [out, in]. With precision "bfloat16" the products' factors are rounded to it; "auto" leaves the choice
+    to the implementation, here bfloat16 on CUDA alone. float64 stays float64.
+    """
+    half = start.dtype is torch.float32 and (precision == "bfloat16" or (precision == "auto" and start.is_cuda))
+    with torch.autocast(start.device.type, torch.bfloat16, enabled=half):
+        x = start
+        for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            x = torch.nn.functional.linear(torch.cat([x, start.to(x.dtype)], -1) if index == skip else x, weight, bias)
+            x = torch.relu(x) if index + 1 < len(weights) else x
+    return x.to(start.dtype)
 
 
 def _handover(unit: Tensor, encoding: GridEncoding | VMEncoding | CPEncoding | HybridEncoding, head: tuple[Tensor, ...]) -> Tensor:

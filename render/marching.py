@@ -38,7 +38,7 @@ def composite_rays(
     """What rays see, premultiplied, over nothing; depth is still sum(weight * distance).
 
     With gradients enabled, a first pass without them finds the samples in front of the termination and only those
-    are evaluated differentiably; without, samples are evaluated front to back in rounds, and rays that are opaque
+    are evaluated differentiably (unless the field's own backward pass leaves the others out); without, samples are evaluated front to back in rounds, and rays that are opaque
     drop out.
     """
     march = _marcher(field, ops, rays, near, far, jitter, edges)
@@ -50,13 +50,20 @@ def composite_rays(
         return concatenate(parts) if parts else _nothing(rays, normals)
 
     samples = march(slice(None))
-    samples = prefix(samples, seen_counts(field, rays, samples, termination))
+    counts = None if field.drops_idle_samples else seen_counts(field, rays, samples, termination)
+    if counts is not None:
+        samples = prefix(samples, counts)
     directions = rays.directions[samples.rays]
     positions = rays.origins[samples.rays] + samples.t[:, None] * directions
     geometry = field.geometry(positions)
     density = geometry.gate * truncated_exp(geometry.log_density)
     rgb = field.color(geometry.features, directions)
-    out = ops.composite(density, rgb, samples.t, samples.delta * field.space.scale, samples.offsets, termination)
+    delta = samples.delta * field.space.scale
+    out = ops.composite(density, rgb, samples.t, delta, samples.offsets, termination)
+    if counts is None:
+        ahead, _ = transmittance(density.detach(), delta, samples.offsets)
+        counts = torch.zeros(len(rays), dtype=torch.int64, device=ahead.device)
+        counts.index_add_(0, samples.rays, (ahead >= termination).to(torch.int64))
     normal = None
     if normals:
         normal = torch.zeros_like(rays.origins)

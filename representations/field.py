@@ -42,6 +42,9 @@ class Field(nn.Module):
     background: nn.Parameter | None
     """Learned colour behind the scene, [3] before the sigmoid; None where a fixed one is used."""
 
+    drops_idle_samples: ClassVar[bool] = False
+    """Whether its backward pass costs nothing for samples without a gradient, so that nobody needs to look for them first."""
+
     def __init__(self, options: Any, space: Space, occupancy_resolution: int = 128) -> None:
         super().__init__()
         self.options = options

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from .. import kernels
 from ..kernels.reference import clamp_unit
 from .handover import Encoder, HandoverField
 from .heads import density_head, uniform_
@@ -30,8 +31,8 @@ class MLPOptions(FieldOptions):
     """Width the backbone ends with: a hash grid's levels x features, so that its networks can be inherited."""
     hidden: int = 64
     """Width of the hidden layers of the density and colour networks."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the backbone's matrix products; parameters stay float32."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Factors of the backbone's matrix products (auto: bfloat16 where the machine multiplies it faster); parameters stay float32."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,8 +45,8 @@ class MLPOptions(FieldOptions):
 
 def positional_encoding(x: Tensor, octaves: int) -> Tensor:
     """x [N, 3] and sin(2^k x), cos(2^k x) for k < octaves, [N, 3 + 6 * octaves] (NeRF, eq. 4, as its code has it: without pi)."""
-    waves = [wave(2.0**k * x) for k in range(octaves) for wave in (torch.sin, torch.cos)]
-    return torch.cat([x, *waves], -1)
+    scaled = x[:, None] * (2.0 ** torch.arange(octaves, device=x.device, dtype=x.dtype))[:, None]
+    return torch.cat([x, torch.stack([scaled.sin(), scaled.cos()], 2).reshape(x.shape[0], 6 * octaves)], -1)
 
 
 class MLPEncoder(Encoder):
@@ -72,13 +73,8 @@ class MLPEncoder(Encoder):
 
     def forward(self, unit: Tensor) -> Tensor:
         start = positional_encoding(2.0 * clamp_unit(unit) - 1.0, self.octaves)
-        half = self.precision == "bfloat16" and start.dtype is torch.float32
-        with torch.autocast(start.device.type, torch.bfloat16, enabled=half):
-            x = start
-            for index, layer in enumerate(self.layers):
-                x = layer(torch.cat([x, start.to(x.dtype)], -1) if index == self.skip else x)
-                x = torch.relu(x) if index + 1 < len(self.layers) else x
-        return self.head(x.to(start.dtype))
+        weights, biases = [layer.weight for layer in self.layers], [layer.bias for layer in self.layers]
+        return self.head(kernels.ops(start.device).backbone(start, weights, biases, self.skip, self.precision))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [
@@ -100,14 +96,12 @@ class _Linear(nn.Module):
         uniform_(self.weight, math.sqrt(6.0 / sum(self.weight.shape)), generator)
         nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.nn.functional.linear(x, self.weight, self.bias)
-
 
 class MLPField(HandoverField):
     """A few megabytes whatever the scene; slow, since every sample passes half a million weights."""
 
     family: ClassVar[str] = "mlp"
+    drops_idle_samples: ClassVar[bool] = True
     options: MLPOptions
 
     def __init__(self, options: MLPOptions, space: Space, layout: dict[str, Any] | None = None) -> None:

@@ -100,7 +100,7 @@ def test_positional_encoding() -> None:
 
 def test_bfloat16_is_close_and_trains() -> None:
     options = {"layers": 4, "width": 64, "octaves": 6}
-    full, half = build("mlp", options, BOX), build("mlp", {**options, "precision": "bfloat16"}, BOX)
+    full, half = (build("mlp", {**options, "precision": precision}, BOX) for precision in ("float32", "bfloat16"))
     x = torch.rand(200, 3, generator=torch.Generator().manual_seed(0)) - 0.5
     a, b = full.geometry(x).log_density, half.geometry(x).log_density
     assert b.dtype is torch.float32
