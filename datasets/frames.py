@@ -55,7 +55,7 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
 
 
 def read_document(path: Path) -> Document:
-    """Read and check a file; frames whose picture is missing are left out with a warning.
+    """Read and check a file.
 
     Raises:
         UserError: anything that would make a wrong picture, naming the file and the frame.
@@ -72,7 +72,10 @@ def read_document(path: Path) -> Document:
         folder = (path.parent / _posix(missing[0])).parent
         raise UserError(f"{path}: none of its {len(raw)} pictures exists (the first is {missing[0]!r}); put the pictures into {folder}")
     if missing:
-        warnings.append(f"{path.name}: {len(missing)} of {len(raw)} pictures are missing and were skipped: {_some(missing)}")
+        raise UserError(
+            f"{path}: {len(missing)} of its {len(raw)} pictures are missing: {_some(missing)}; "
+            "put them back, or remove their frames from the file"
+        )
     pairs = [(frame, file) for frame, file in zip(raw, files, strict=True) if file is not None]
     facts: list[ImageFacts] = [ImageFacts(1, 1, False)] * len(pairs)
 

@@ -38,8 +38,8 @@ def composite_rays(
     """What rays see, premultiplied, over nothing; depth is still sum(weight * distance).
 
     With gradients enabled, a first pass without them finds the samples in front of the termination and only those
-    are evaluated differentiably (unless the field's own backward pass leaves the others out); without, samples are evaluated front to back in rounds, and rays that are opaque
-    drop out.
+    are evaluated differentiably (unless the field's own backward pass leaves the others out); without, samples are
+    evaluated front to back in rounds, and rays that are opaque drop out.
     """
     march = _marcher(field, ops, rays, near, far, jitter, edges)
     if not torch.is_grad_enabled():

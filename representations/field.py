@@ -42,6 +42,8 @@ class Field(nn.Module):
     background: nn.Parameter | None
     """Learned colour behind the scene, [3] before the sigmoid; None where a fixed one is used."""
 
+    render_steps: ClassVar[int] = 1024
+    """Samples along the diagonal of its box that a picture is judged with (instant-ngp's number)."""
     drops_idle_samples: ClassVar[bool] = False
     """Whether its backward pass costs nothing for samples without a gradient, so that nobody needs to look for them first."""
 

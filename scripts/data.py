@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from tyro.conf import Positional
 
 from .. import progress
-from .info import lines
 from .options import Talk, describe_scene, open_scene, value
-
-if TYPE_CHECKING:
-    from ..datasets.scene import Scene
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,53 +87,22 @@ class DataInfo(Talk):
     """Folder of a dataset, or its transforms.json."""
     json: bool = False
     """Print JSON."""
+    cameras: Annotated[Path | None, value("FILE.png", "no picture")] = None
+    """Draw a plan of the cameras, from above and from the side."""
 
     def run(self) -> int:
         self.talk(messages_to_stderr=self.json)
         scene = open_scene(self.data)
-        facts = scene_facts(scene)
+        from ..datasets.summary import draw_cameras, summarize
+
+        summary = summarize(scene)
         if self.json:
-            print(json.dumps(facts, indent=2))
+            print(json.dumps(summary.to_dict(), indent=2))
         else:
             progress.say(f"{self.data}: {describe_scene(scene)}")
-            for line in lines(facts):
+            for line in summary.lines():
                 progress.say(line)
+        if self.cameras is not None:
+            draw_cameras(scene, self.cameras)
+            progress.say(f"wrote {self.cameras}")
         return 0
-
-
-def scene_facts(scene: Scene) -> dict[str, Any]:
-    """What a dataset holds and how it was understood. JSON-able; lengths in the dataset's own units."""
-    import numpy as np
-
-    cameras = scene.cameras
-    positions = np.stack([camera.position for camera in cameras])
-    middle = np.array([0.5 * (low + high) for low, high in zip(scene.space.lower, scene.space.upper, strict=True)])
-    distances = np.linalg.norm(positions - middle, axis=1)
-    return {
-        "format": scene.format,
-        "images": {split: len(indices) for split, indices in scene.split.items()},
-        "sizes": _counted(f"{camera.width}x{camera.height}" for camera in cameras),
-        "alpha": scene.has_alpha,
-        "masks": scene.images.has_masks,
-        "decoded": progress.format_bytes(scene.image_bytes),
-        "lenses": _counted("pinhole" if camera.distortion is None else camera.distortion.model for camera in cameras),
-        "field_of_view": _range([camera.fov for camera in cameras], "degrees"),
-        "camera_distance": _range(distances, "from the middle of the box"),
-        "box": {"lower": list(scene.space.lower), "upper": list(scene.space.upper), "unbounded": scene.space.unbounded},
-        "near": scene.near,
-        "up": list(scene.up),
-        "background": scene.background,
-        "fingerprint": scene.fingerprint,
-        "warnings": scene.warnings,
-        "facts": scene.facts,
-    }
-
-
-def _counted(names: Iterable[str]) -> str:
-    counts = Counter(names)
-    return ", ".join(f"{count} of {name}" for name, count in counts.most_common(5)) + (", …" if len(counts) > 5 else "")
-
-
-def _range(values: Any, unit: str) -> str:
-    low, high = float(min(values)), float(max(values))
-    return f"{low:.4g} {unit}" if high - low <= 1e-4 * abs(high) else f"{low:.4g} to {high:.4g} {unit}"

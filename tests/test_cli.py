@@ -23,7 +23,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 FLAGS = {
     "data make": "--cameras --dynamic --frames --overwrite --quiet --samples --seed --size --test --train --val --verbose",
-    "data info": "--json --quiet --verbose",
+    "data info": "--cameras --json --quiet --verbose",
     "train": "--background --checkpoint-seconds --checkpoint-steps --device --field --kernels --out --overwrite --quiet --rate --resume "
     "--samples --seconds --seed --set --steps --verbose --view-seconds",
     "eval": "--data --device --images --json --kernels --limit --overwrite --quiet --split --verbose",

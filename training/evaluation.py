@@ -108,5 +108,5 @@ def eval_settings(field: Field, scene: Scene | None = None) -> RenderSettings:
     return RenderSettings(
         background=field.metadata.get("background", "white"),
         near=float(field.metadata.get("near", 0.0)),
-        steps=int(field.metadata.get("steps", 1024)),
+        steps=int(field.metadata.get("steps", field.render_steps)),
     )

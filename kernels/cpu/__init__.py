@@ -12,7 +12,8 @@ How it is put together
     plan     Lowered -> NamedTuple + sizes + where gradients go
     drive, drive_back   the fused renderer and its backward pass, for every family
     points   the same for single positions (evaluate, density)
-    wide, render, pointwise, encode, factor_ops, voxel_ops, penalties, compositing, marching, optim   the operations themselves, seen from torch
+    wide, render, pointwise, encode, factor_ops, voxel_ops, penalties,
+    compositing, marching, optim   the operations themselves, seen from torch
 
 To add a family
     1. a module with a ``NamedTuple`` of arrays and ``@overload`` of ``encode_tile``, ``handover_tile``,

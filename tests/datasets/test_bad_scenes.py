@@ -147,7 +147,7 @@ _VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.dictionaries(st.sampled_from(sorted(fields.USED_TOP - {"frames"})), _VALUES, max_size=4),
     st.dictionaries(st.sampled_from(sorted(fields.USED_FRAME)), _VALUES, max_size=3),
@@ -167,7 +167,7 @@ def test_any_field_may_hold_anything(tmp_path: Path, top: dict, frame: dict) -> 
     assert all(camera.fx > 0.0 for camera in scene.cameras)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(alphabet='{}[]",:/*#\n\\ a1', max_size=40))
 def test_stripping_comments_keeps_positions_and_strings(text: str) -> None:
     stripped = strip_comments(text)

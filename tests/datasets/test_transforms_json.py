@@ -12,6 +12,7 @@ from dataset_files import POSE, around, frames, write_image, write_object, write
 from PIL import Image
 
 from fieldmorph.datasets.scene import load_scene
+from fieldmorph.errors import UserError
 
 POINT = [[0.5, 0.25, 0.0]]
 """Seen from POSE at depth 4: x / z = 0.125 to the right, y / z = 0.0625 up."""
@@ -146,13 +147,12 @@ def test_unsupported_and_unknown_fields_are_named_and_informative_ones_are_not(t
     assert scene.facts["applied_scale"] == 0.5
 
 
-def test_missing_pictures_are_skipped_with_a_warning(tmp_path: Path) -> None:
+def test_missing_pictures_are_named(tmp_path: Path) -> None:
     listed = frames(tmp_path, around(4))
     (tmp_path / "images/002.png").unlink()
     write_transforms(tmp_path, listed)
-    scene = load_scene(tmp_path)
-    assert len(scene.cameras) == 3
-    assert any("images/002.png" in line for line in scene.warnings)
+    with pytest.raises(UserError, match=r"transforms\.json: 1 of its 4 pictures are missing: .*images/002\.png.*remove"):
+        load_scene(tmp_path)
 
 
 def test_n_frames_and_sharpness_discard(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_project_inverts_rays(lens: Distortion | None) -> None:
 coefficient = st.floats(-0.4, 0.4)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(st.tuples(coefficient, coefficient, coefficient, coefficient, st.floats(-0.02, 0.02), st.floats(-0.02, 0.02)), st.integers(0, 10**6))
 def test_opencv_round_trip_inside_the_invertible_region(params: tuple[float, ...], seed: int) -> None:
     lens = Distortion("opencv", params)
@@ -84,7 +84,7 @@ def test_opencv_round_trip_inside_the_invertible_region(params: tuple[float, ...
     np.testing.assert_allclose(again, image, atol=1e-7)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(st.tuples(coefficient, coefficient, coefficient, coefficient), st.integers(0, 10**6))
 def test_fisheye_round_trip(params: tuple[float, ...], seed: int) -> None:
     lens = Distortion("fisheye", params)
@@ -95,7 +95,7 @@ def test_fisheye_round_trip(params: tuple[float, ...], seed: int) -> None:
     np.testing.assert_allclose(lens.to_directions(lens.to_image(directions)), directions, atol=1e-5)
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 @given(
     st.sampled_from(["opencv", "fisheye"]),
     st.tuples(*[st.floats(-5, 5)] * 6),

@@ -281,7 +281,7 @@ _json = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(key=st.sampled_from(["format", "family", "options", "space", "layout", "background", "edits", "tensors", "metadata"]), value=_json)
 def test_any_value_under_any_key(saved: Path, key: str, value: Any) -> None:
     """Whatever a key holds, the answer is a field or a sentence."""
@@ -295,7 +295,7 @@ def test_any_value_under_any_key(saved: Path, key: str, value: Any) -> None:
         _names(path, error)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(name=st.sampled_from(["options", "space", "metadata", "tensors"]), inner=st.text(max_size=10), value=_json)
 def test_any_value_one_level_down(saved: Path, name: str, inner: str, value: Any) -> None:
     path = saved.with_name("fuzzed.field")
@@ -309,7 +309,7 @@ def test_any_value_one_level_down(saved: Path, name: str, inner: str, value: Any
         _names(path, error)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(header=st.binary(max_size=200) | _json.map(lambda v: json.dumps(v).encode()), data=st.binary(max_size=40))
 def test_any_container(tmp_path: Path, header: bytes, data: bytes) -> None:
     path = tmp_path / "fuzzed.st"
@@ -322,7 +322,7 @@ def test_any_container(tmp_path: Path, header: bytes, data: bytes) -> None:
 
 
 @given(value=_json)
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 def test_strict_json_reads_what_plain_json_writes(value: Any) -> None:
     try:
         text = json.dumps(value, allow_nan=False)
