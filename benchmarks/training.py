@@ -11,6 +11,7 @@ from typing import Any
 from ..datasets.scene import Scene
 from ..render.renderer import render_image
 from ..representations.field import Field
+from ..representations.field_file import save_field
 from ..training import StepStats, Trainer, TrainOptions, evaluate, train
 from ..training.evaluation import eval_settings
 from .machine import timed
@@ -73,11 +74,20 @@ def frames_per_second(field: Field, scene: Scene, repeats: int = 3) -> dict[str,
     return {f"{c.width}x{c.height}": 1.0 / spent for c, spent in zip(sizes, seconds, strict=True)}
 
 
+def file_bytes(field: Field) -> int:
+    """Size of the field file as ``train`` writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "field.field"
+        save_field(field, path, precision="float16")
+        return path.stat().st_size
+
+
 def measure_training(
     scene: Scene, family: str, seconds: float, views: int, on_point: Callable[[float, float, float], None]
 ) -> dict[str, Any]:
-    """Curve, time to round numbers of dB, frames per second. JSON-able."""
+    """Curve, time to round numbers of dB, quality and size of what came out, frames per second. JSON-able."""
     field, points = learning_curve(scene, TrainOptions(field=family, seconds=seconds), views, on_point)
+    last = evaluate(field, scene, "test", limit=views).mean
     return {
         "scene": scene.name,
         "fingerprint": scene.fingerprint,
@@ -85,5 +95,9 @@ def measure_training(
         "views": min(views, len(scene.split["test"])),
         "curve": points,
         "seconds_to": {str(psnr): seconds_to(points, psnr) for psnr in (25, 28, 30, 32, 33, 35)},
+        "psnr": last["psnr"],
+        "ssim": last["ssim"],
+        "parameters": sum(p.numel() for p in field.parameters()),
+        "file_bytes": file_bytes(field),
         "frames_per_second": frames_per_second(field, scene),
     }

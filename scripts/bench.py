@@ -132,6 +132,9 @@ class Bench(Talk):
                 progress.table(("seconds", "steps", "psnr"), [(p["seconds"], int(p["step"]), p["psnr"]) for p in runs[-1]["curve"]])
                 speed = ", ".join(f"{rate:.2f}/s at {size}" for size, rate in runs[-1]["frames_per_second"].items())
                 progress.say(f"{family}: pictures {speed}")
+        if len(runs) > 1:
+            progress.say(f"{scene.name}, {self.seconds:g} s of training each, {runs[0]['views']} held-out views:")
+            progress.table(("family", "PSNR", "SSIM", "pictures/s", "parameters", "file"), [_summary(run) for run in runs])
         return runs
 
     def _scene(self, folder: Path) -> Scene:
@@ -148,6 +151,12 @@ class Bench(Talk):
         if not scene.split.get("test"):
             raise UserError(f"{data}: has no test images to score; choose another --data")
         return scene
+
+
+def _summary(run: dict[str, Any]) -> tuple[str, ...]:
+    rate = next(iter(run["frames_per_second"].values()))
+    size = progress.format_bytes(run["file_bytes"])
+    return run["family"], f"{run['psnr']:.2f} dB", f"{run['ssim']:.4f}", f"{rate:.2f}", f"{run['parameters'] / 1e6:.2f} M", size
 
 
 SHARES = (("flops_share", "multiply-adds"), ("bytes_share", "memory"))
