@@ -35,7 +35,9 @@ class HashGridOptions(FieldOptions):
     base: int = 16
     """Cells along a side at the coarsest level."""
     finest: int = 0
-    """Cells along a side at the finest level; 0: 2048, or 173 for dense levels (instant-ngp's dense configuration)."""
+    """Cells along a side at the finest level; 0: 512, or 173 for dense levels (instant-ngp's dense configuration).
+
+    Instant-NGP's 2048 is for pictures of 800x800 and more: levels finer than the march's step cost quality (docs/training.md)."""
     encoding: Literal["hash", "dense", "tiled"] = "hash"
     """What a level too fine for the table does: hash its vertices, repeat the table (tiled), or get a table of its own (dense)."""
     hidden: int = 64
@@ -55,7 +57,7 @@ class HashGridOptions(FieldOptions):
     @property
     def resolutions(self) -> tuple[int, ...]:
         """Cells along a side, per level (Instant-NGP, eq. 2 and 3; rounded up, as its code does)."""
-        finest = self.finest or max(self.base, 173 if self.encoding == "dense" else 2048)
+        finest = self.finest or max(self.base, 173 if self.encoding == "dense" else 512)
         if self.levels == 1:
             return (finest,)
         growth = (finest / self.base) ** (1.0 / (self.levels - 1))

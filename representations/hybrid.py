@@ -40,7 +40,7 @@ class HybridOptions(FieldOptions):
     """hashgrid: rows of a hashed level, as a power of two."""
     base: int = 16
     """hashgrid: coarsest resolution."""
-    finest: int = 2048
+    finest: int = 512
     """hashgrid: finest resolution."""
     encoding: Literal["hash", "dense", "tiled"] = "hash"
     """hashgrid: what a level too fine for the table does."""

@@ -42,7 +42,7 @@ def test_hash_table_sizes_of_hollownerf(log2_table: int, rows: int) -> None:
 
 
 def test_resolutions_of_pvd() -> None:
-    layout = grid_layout(HashGridOptions(levels=14, features=2, log2_table=19))
+    layout = grid_layout(HashGridOptions(levels=14, features=2, log2_table=19, finest=2048))
     assert layout.resolutions[0] == 16
     assert layout.resolutions[-1] == 2048
     assert layout.kinds == (DENSE,) * 5 + (HASHED,) * 9
