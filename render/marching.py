@@ -70,7 +70,7 @@ def composite_rays(
         heavy = (out.weights.detach() > NORMAL_WEIGHT).nonzero()[:, 0]
         weighted = out.weights[heavy, None] * density_normals(field, positions[heavy], field.density)
         normal = normal.index_add(0, samples.rays[heavy], weighted)
-    return Rendering(out.rgb, out.depth, out.opacity, normal, samples.offsets.diff())
+    return Rendering(out.rgb, out.depth, out.opacity, normal, counts)
 
 
 @torch.no_grad()
