@@ -27,7 +27,7 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    # Lego, 100 s, test PSNR by (steps, finest level): (256, 2048) 30.1, (256, 512) 30.6, (384, 1024) 30.8, (384, 512) 30.9, (512, 512) 30.4.
+    # Steps and finest level go together: docs/training.md.
     "hashgrid": Recipe(rate=2e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.3, final=0.03), steps_per_diagonal=384),
     "hybrid": Recipe(rate=2e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.3, final=0.03), steps_per_diagonal=384),
     "vm": Recipe(rate=4e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.05)),
