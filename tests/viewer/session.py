@@ -180,6 +180,8 @@ class Session:
             code = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
             code = -1
+        self.process.stdin.close()
         self.errors.close()
         return code

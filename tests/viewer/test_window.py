@@ -155,13 +155,13 @@ def test_wipe_shows_both_and_follows_the_mouse(window: Session) -> None:
 
 def test_resizing_the_window_resizes_the_picture(window: Session) -> None:
     before = window.ask("window.view_size")
-    window.ask("[gui.set_viewport_width(900), gui.set_viewport_height(600)]")
+    window.ask("[gui.set_viewport_width(820), gui.set_viewport_height(500)]")
     window.until(f"window.view_size[0] > {before[0]} + 100")
     window.settle()
     size = window.ask("window.view_size")
     assert window.ask("window.engine.shown.rgba.shape[:2]") == [size[1], size[0]]
     assert share(window.grab(), RED) > 0.02
-    window.ask("[gui.set_viewport_width(760), gui.set_viewport_height(520)]")
+    window.ask("[gui.set_viewport_width(680), gui.set_viewport_height(440)]")
     window.until(f"window.view_size == {tuple(before)}")
 
 
@@ -196,15 +196,27 @@ def test_screenshot_beside_the_window(window: Session) -> None:
     assert share(image, RED) > 0.02
 
 
-def test_command_line_opens_a_window_and_ctrl_c_ends_it(screen: Screen, field_files: list[Path], tmp_path: Path) -> None:
-    env = {**os.environ, "DISPLAY": screen.display, "XDG_CONFIG_HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
-    env.pop("NUMBA_CACHE_DIR", None)
+@pytest.fixture
+def empty_screen() -> Iterator[Screen]:
+    """One on which no viewer is open yet."""
+    needs_window()
+    found = Screen()
+    yield found
+    found.close()
+
+
+def test_command_line_opens_a_window_and_ctrl_c_ends_it(empty_screen: Screen, field_files: list[Path], tmp_path: Path) -> None:
+    screen = empty_screen
+    env = {**os.environ, "DISPLAY": screen.display, "XDG_CONFIG_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "fieldmorph", "view", str(field_files[0]), "--size", "500x400"]
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     find = ["xdotool", "search", "--sync", "--onlyvisible", "--name", "^fieldmorph$"]
     subprocess.run(find, env=env, check=True, capture_output=True, timeout=PATIENCE)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=PATIENCE)
+    try:
+        output, _ = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
     assert process.returncode == 130, output
     assert "Traceback" not in output
 

@@ -29,7 +29,7 @@ def main() -> None:
     from fieldmorph.viewer.window import Window
 
     folder, *fields = sys.argv[1:]
-    preferences = Preferences(width=760, height=520, samples=2)
+    preferences = Preferences(width=680, height=440, samples=1)
     window = Window(Model([open_entry(Path(field)) for field in fields]), preferences, bake_previews=False)
     lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=lambda: [lines.put(line) for line in sys.stdin], daemon=True).start()
