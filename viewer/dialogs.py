@@ -28,6 +28,7 @@ KEYS = (
     ("G", "compare with the photograph at a training camera"),
     ("K", "add a keyframe to the camera path"),
     ("T", "pause and resume training"),
+    ("Ctrl + Z, Ctrl + Y", "take an edit back, bring it back"),
     ("Tab", "hide and show the panels"),
     ("F1", "this help"),
     ("Ctrl + O, Ctrl + S, Ctrl + P, Ctrl + Q", "open, save, screenshot, quit"),

@@ -45,6 +45,8 @@ class Model:
         self.look = Look(background=default_background(entries[0]))
         self.marching = Marching()
         self.crop: Box | None = None
+        self.selection: Box | None = None
+        """The region that an edit would change."""
         self.layout: Layout = "single"
         self.partner: Partner = "field"
         self.partner_index = 1 if len(entries) > 1 else 0
@@ -106,13 +108,17 @@ class Model:
 
     def set_crop(self, box: Box | None) -> None:
         """Show only what lies in a box; corners are put in order, and an edge keeps a thousandth of the scene's size."""
-        if box is not None:
-            lower, upper = np.minimum(box[0], box[1]), np.maximum(box[0], box[1])
-            least = 1e-3 * max(self.entry.field.space.size)
-            upper = np.maximum(upper, lower + least)
-            box = (_triple(lower), _triple(upper))
-        self.crop = box
+        self.crop = None if box is None else self._ordered(box)
         self.touch()
+
+    def set_selection(self, box: Box | None) -> None:
+        """Choose the region to edit; changes no picture. Corners as in :meth:`set_crop`."""
+        self.selection = None if box is None else self._ordered(box)
+
+    def _ordered(self, box: Box) -> Box:
+        lower, upper = np.minimum(box[0], box[1]), np.maximum(box[0], box[1])
+        least = 1e-3 * max(self.entry.field.space.size)
+        return _triple(lower), _triple(np.maximum(upper, lower + least))
 
     def photographs(self) -> Photographs | None:
         """The pictures the active field was trained on, where it is known which."""
@@ -174,6 +180,13 @@ def fitted_box(field: Field) -> Box:
         return space.lower, space.upper
     lower, upper = (space.from_unit(corner.to(field.device)).double().cpu().numpy() for corner in found)
     return _triple(lower), _triple(upper)
+
+
+def middle_box(field: Field) -> Box:
+    """The middle half of what :func:`fitted_box` finds, along every axis: a region to begin with."""
+    lower, upper = (np.array(corner) for corner in fitted_box(field))
+    quarter = 0.25 * (upper - lower)
+    return _triple(lower + quarter), _triple(upper - quarter)
 
 
 def _triple(values: Array) -> tuple[float, float, float]:

@@ -23,6 +23,7 @@ CAMERA_COLOR: Color = (255, 178, 62, 170)
 CURRENT_COLOR: Color = (255, 226, 120, 255)
 BOX_COLOR: Color = (150, 160, 175, 120)
 CROP_COLOR: Color = (80, 200, 255, 230)
+SELECTION_COLOR: Color = (255, 120, 200, 235)
 PATH_COLOR: Color = (120, 235, 150, 230)
 AXIS_COLORS: tuple[Color, Color, Color] = ((235, 90, 90, 255), (110, 205, 90, 255), (90, 140, 245, 255))
 

@@ -9,7 +9,19 @@ import numpy as np
 
 from . import gui
 from .controls import LEFT
-from .overlay import BOX_COLOR, CROP_COLOR, Handle, Line, Projector, axes_lines, box_handles, box_lines, drag_handle, frusta_lines
+from .overlay import (
+    BOX_COLOR,
+    CROP_COLOR,
+    SELECTION_COLOR,
+    Handle,
+    Line,
+    Projector,
+    axes_lines,
+    box_handles,
+    box_lines,
+    drag_handle,
+    frusta_lines,
+)
 
 if TYPE_CHECKING:
     from .window import Window
@@ -25,13 +37,15 @@ class Overlays:
         self.stale = True
         self._drawn: object = None
         self._handles: list[Handle] = []
+        self._selecting = False
+        """Whether the handles belong to the region to edit, not to the crop box."""
         self._held: Handle | str | None = None
         self._last = (0.0, 0.0)
 
     def update(self) -> None:
         """Draw anew where anything has changed."""
         model = self.model
-        state = (model.revision, self.window.view_size, model.comparison, model.layout)
+        state = (model.revision, self.window.view_size, model.comparison, model.layout, model.selection)
         if state == self._drawn and not self.stale:
             return
         self._drawn, self.stale = state, False
@@ -46,7 +60,11 @@ class Overlays:
         for panel in self.window.panels:
             lines += panel.overlay(view)
         self._handles = []
-        if model.crop is not None and self.window.edit_crop:
+        self._selecting = model.selection is not None
+        if model.selection is not None:
+            lines += box_lines(view, model.selection, SELECTION_COLOR, 1.5)
+            self._handles = box_handles(view, model.selection)
+        elif model.crop is not None and self.window.edit_crop:
             lines += box_lines(view, model.crop, CROP_COLOR, 1.5)
             self._handles = box_handles(view, model.crop)
         scale = self.window.scale
@@ -72,8 +90,8 @@ class Overlays:
             self._last = (x, y)
             if self._held == "wipe":
                 model.comparison = replace(model.comparison, wipe=min(max(x / self.window.view_size[0], 0.0), 1.0))
-            elif isinstance(self._held, Handle) and model.crop is not None and (right or down):
-                model.set_crop(drag_handle(model.crop, self._held, right, down))
+            elif isinstance(self._held, Handle) and (right or down):
+                self._pull(self._held, right, down)
             return True
         if not hovered or not gui.is_mouse_button_clicked(LEFT):
             return False
@@ -84,6 +102,13 @@ class Overlays:
             self._held = "wipe"
         self._last = (x, y)
         return self._held is not None
+
+    def _pull(self, handle: Handle, right: float, down: float) -> None:
+        model = self.model
+        if self._selecting and model.selection is not None:
+            model.set_selection(drag_handle(model.selection, handle, right, down))
+        elif not self._selecting and model.crop is not None:
+            model.set_crop(drag_handle(model.crop, handle, right, down))
 
     def _names(self, width: int, height: int) -> list[tuple[tuple[float, float], str]]:
         """What the halves of a comparison show."""

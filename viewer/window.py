@@ -247,6 +247,8 @@ class Window:
             }  # fmt: skip
             if name in actions:
                 actions[name]()
+            elif name in ("Z", "Y"):
+                self._offer("Undo" if name == "Z" else "Redo", shift)
         elif name.isdigit():
             if int(name) <= len(MODES):
                 self.set_mode(MODES[int(name) - 1])
@@ -258,9 +260,13 @@ class Window:
         elif name == "F1":
             self.dialogs.help()
         elif not self.controls.key(name, shift):
-            for panel in self.panels:
-                if panel.key(name, shift):
-                    break
+            self._offer(name, shift)
+
+    def _offer(self, name: str, shift: bool) -> None:
+        """A key for whichever panel knows it."""
+        for panel in self.panels:
+            if panel.key(name, shift):
+                break
 
     def _request(self) -> None:
         """Ask the engine for what the model wants, where that has changed."""
