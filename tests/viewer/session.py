@@ -64,11 +64,15 @@ class Session:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=self.env,
         )  # fmt: skip
         self._answers: queue.Queue[str] = queue.Queue()
-        assert self.process.stdout is not None
-        threading.Thread(
-            target=lambda stream: [self._answers.put(line) for line in stream], args=(self.process.stdout,), daemon=True
-        ).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         self._answer()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as stream:
+            for line in stream:
+                self._answers.put(line)
 
     def _answer(self) -> Any:
         begin = time.monotonic()
@@ -182,6 +186,10 @@ class Session:
             self.process.kill()
             self.process.wait()
             code = -1
-        self.process.stdin.close()
+        self._reader.join(PATIENCE)
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass  # what it was still told, it does not need
         self.errors.close()
         return code
