@@ -162,4 +162,4 @@ class Lowered:
     density_head: tuple[Tensor, ...]
     color_head: tuple[Tensor, ...]
     saliency: Tensor | None = None
-    """[S, S, S] trainable logits of a gate on the encoding (HollowNeRF), or None."""
+    """[S, S, S] trainable logits of a gate on a grid's features (HollowNeRF; see :mod:`.reference_saliency`), or None."""

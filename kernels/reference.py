@@ -25,6 +25,7 @@ from .reference_encode import (
 )
 from .reference_layers import Source, layered, log_of, occupied
 from .reference_march import Composited, Samples, box_range, composite, inside_unit, march, to_unit, transmittance
+from .reference_saliency import hollow_encode, zero_skip
 
 __all__ = [
     "Composited",
@@ -98,8 +99,8 @@ def supports(lowered: Lowered) -> str | None:
     """Why this implementation cannot evaluate ``lowered``, or None."""
     if isinstance(lowered.encoding, LayeredEncoding):
         return next((reason for source, _ in lowered.encoding.sources if (reason := supports(source))), None)
-    if lowered.saliency is not None:
-        return "a saliency gate is applied by the field itself"
+    if lowered.saliency is not None and not isinstance(lowered.encoding, GridEncoding):
+        return "only a grid can have a saliency gate"
     return None
 
 
@@ -154,6 +155,16 @@ def _handover(unit: Tensor, encoding: GridEncoding | VMEncoding | CPEncoding | H
     return torch.cat([density.sum(-1, keepdim=True) + encoding.shift, color @ encoding.basis.t()], -1)
 
 
+def _hollow(unit: Tensor, lowered: Lowered, head: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """Hand-over numbers of a grid behind a saliency gate, the gate's logarithm in the first, and 1 where it is not pruned, else 0."""
+    assert isinstance(lowered.encoding, GridEncoding)
+    assert lowered.saliency is not None
+    features, live = hollow_encode(unit, lowered.encoding, lowered.saliency)
+    numbers = mlp(features, head)
+    s = torch.where(live, numbers[:, 0] + zero_skip(features), torch.zeros_like(numbers[:, 0]))
+    return torch.cat([s[:, None], numbers[:, 1:]], -1), live.to(unit.dtype)
+
+
 def _log_density(unit: Tensor, encoding: PlainEncoding, head: tuple[Tensor, ...]) -> Tensor:
     """Only the first of the hand-over's numbers, [N]: what colour alone needs is left out."""
     if isinstance(encoding, HybridEncoding):
@@ -187,6 +198,9 @@ def _geometry(lowered: Lowered, positions: Tensor) -> tuple[Tensor, Tensor, Tens
         s = _log_density(unit, encoding, ())
         return s, gate, voxel_interpolate(unit, encoding.links, encoding.sh, 0.0)
     assert not isinstance(encoding, LayeredEncoding)
+    if lowered.saliency is not None:
+        numbers, live = _hollow(unit, lowered, lowered.density_head)
+        return numbers[:, 0], gate * live, numbers[:, 1:]
     numbers = _handover(unit, encoding, lowered.density_head)
     return numbers[:, 0], gate, numbers[:, 1:]
 
@@ -216,6 +230,10 @@ def evaluate_density(lowered: Lowered, positions: Tensor) -> Tensor:
     if isinstance(lowered.encoding, LayeredEncoding):
         return layered(lowered.encoding.layers, _sources(lowered.encoding), positions, None)[0]
     unit, gate = _unit_and_gate(lowered, positions)
+    if lowered.saliency is not None:
+        head = lowered.density_head
+        numbers, live = _hollow(unit, lowered, (*head[:-1], head[-1][:1]))
+        return gate * live * truncated_exp(numbers[:, 0])
     return gate * truncated_exp(_log_density(unit, lowered.encoding, lowered.density_head))
 
 

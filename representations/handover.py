@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .. import kernels
 from ..kernels.lowered import CPEncoding, GridEncoding, HybridEncoding, Lowered, VMEncoding
 from ..kernels.reference import inside_unit
+from ..kernels.reference_saliency import saliency_at
 from .field import Field, Geometry
 from .heads import DIRECTION, color_head
 from .options import FieldOptions
@@ -35,6 +36,10 @@ class Encoder(nn.Module):
     def layout(self) -> dict[str, Any]:
         """JSON-able numbers that, with the options, fix every tensor's shape."""
         return {}
+
+    def saliency_logits(self) -> Tensor | None:
+        """[S, S, S] trainable logits of a gate on the encoding, which :meth:`forward` has applied; None where there is none."""
+        return None
 
     def lower(self) -> Branch | None:
         """(encoding, density head) for a fused kernel, or None."""
@@ -80,8 +85,10 @@ class HandoverField(Field):
 
     def geometry(self, positions: Tensor, times: Tensor | None = None) -> Geometry:
         unit = self.space.to_unit(positions)
-        numbers = self.encoder(unit)
-        return Geometry(numbers[:, 0], inside_unit(unit).to(numbers.dtype), numbers[:, 1:])
+        numbers, gate, logits = self.encoder(unit), inside_unit(unit), self.encoder.saliency_logits()
+        if logits is not None:
+            gate = gate & saliency_at(unit, logits)[1]
+        return Geometry(numbers[:, 0], gate.to(numbers.dtype), numbers[:, 1:])
 
     def color(self, features: Tensor, directions: Tensor, times: Tensor | None = None) -> Tensor:
         basis = kernels.ops(features.device).spherical_harmonics(directions, round(DIRECTION**0.5)).to(features.dtype)
@@ -101,4 +108,5 @@ class HandoverField(Field):
         branch = self.encoder.lower()
         if branch is None:
             return None
-        return Lowered(self.space.lower, self.space.upper, self.space.unbounded, *branch, self.color_head.tensors)
+        logits = self.encoder.saliency_logits()
+        return Lowered(self.space.lower, self.space.upper, self.space.unbounded, *branch, self.color_head.tensors, logits)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .. import kernels
 from ..kernels.lowered import DENSE, HASHED, TILED, GridEncoding, GridLayout
+from ..kernels.reference_saliency import saliency_at, zero_skip
 from .handover import Branch, Encoder, HandoverField
 from .heads import density_head, uniform_
 from .options import FieldOptions
@@ -20,6 +21,8 @@ from .packing import Part, grid_parts
 from .space import Space
 
 MAX_ROWS = 1 << 26
+SALIENCY_RATE = 2.0
+"""Learning rate of the saliency logits relative to the table's; they have to travel from 0 to beyond -7."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class HashGridOptions(FieldOptions):
     """What a level too fine for the table does: hash its vertices, repeat the table (tiled), or get a table of its own (dense)."""
     hidden: int = 64
     """Width of the hidden layers of both networks."""
+    saliency: int = 0
+    """Vertices along a side of a trainable saliency grid that gates the features (HollowNeRF); 0: no gate."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +56,7 @@ class HashGridOptions(FieldOptions):
         self.require(1 <= self.base <= 4096, "base", "1 to 4096")
         self.require(self.finest == 0 or self.base <= self.finest <= 1 << 19, "finest", "0, or at least base and at most 524288")
         self.require(8 <= self.hidden <= 256, "hidden", "8 to 256")
+        self.require(self.saliency == 0 or 2 <= self.saliency <= 256, "saliency", "0, or 2 to 256")
         rows = sum(_rows(self, resolution) for resolution in self.resolutions)
         self.require(rows <= MAX_ROWS, "finest", f"a grid of at most {MAX_ROWS} rows (this one would have {rows}); lower finest or levels")
 
@@ -92,13 +98,29 @@ class GridEncoder(Encoder):
         self.grid = grid_layout(options)
         self.table = nn.Parameter(torch.empty(self.grid.offsets[-1], self.grid.features))
         self.head = density_head(self.grid.width, options.hidden)
+        logits = nn.Parameter(torch.empty((options.saliency,) * 3)) if options.saliency else None
+        self.register_parameter("saliency", logits)
+
+    saliency: nn.Parameter | None
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         uniform_(self.table, 1e-4, generator)
         self.head.reset_parameters(generator)
+        if self.saliency is not None:
+            nn.init.zeros_(self.saliency)
 
     def forward(self, unit: Tensor) -> Tensor:
-        return self.head(kernels.ops(unit.device).grid_encode(unit, self.table, self.grid))
+        features = kernels.ops(unit.device).grid_encode(unit, self.table, self.grid)
+        if self.saliency is None:
+            return self.head(features)
+        saliency, live = saliency_at(unit, self.saliency)
+        features = saliency[:, None] * features
+        numbers = self.head(features)
+        s = torch.where(live, numbers[:, 0] + zero_skip(features), torch.zeros_like(numbers[:, 0]))
+        return torch.cat([s[:, None], numbers[:, 1:]], -1)
+
+    def saliency_logits(self) -> Tensor | None:
+        return self.saliency
 
     def lower(self) -> Branch:
         return GridEncoding(self.table, self.grid), self.head.tensors
@@ -107,10 +129,13 @@ class GridEncoder(Encoder):
         return {"table": grid_parts(self.grid, bits)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return [
+        groups: list[dict[str, Any]] = [
             {"name": "table", "params": [self.table], "lr": 1.0, "sparse": True},
             {"name": "density network", "params": list(self.head.parameters()), "lr": 1.0, "sparse": False},
         ]
+        if self.saliency is not None:
+            groups.append({"name": "saliency", "params": [self.saliency], "lr": SALIENCY_RATE, "sparse": False})
+        return groups
 
 
 class HashGridField(HandoverField):

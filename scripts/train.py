@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RUN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints", "tensorboard", "views", "*.field", "evaluation.json")
 """What a run folder holds, and --overwrite removes."""
 
-FIXED = ("field", "seed", "background", "rate", "samples", "family_options")
+FIXED = ("field", "seed", "background", "rate", "samples", "compress", "keep", "family_options")
 """What a run keeps from its start to its end; the rest may change when it is resumed."""
 
 STATES = 4
@@ -62,6 +62,10 @@ class Train(Compute, FamilyOptions, Talk):
     """Save a checkpoint whenever so many seconds of training have passed."""
     checkpoint_steps: Annotated[int | None, value("N")] = None
     """Save a checkpoint every so many steps, too."""
+    compress: Annotated[Literal["none", "hollow"] | None, value("HOW", "none")] = None
+    """hollow: a hash grid learns which part of space its features are for, and the rest is pruned (HollowNeRF)."""
+    keep: Annotated[float | None, value("SHARE", "0.06")] = None
+    """hollow: greatest share of the box that stays."""
     view_seconds: Annotated[float | None, value("S", "30")] = None
     """Render a held-out view so often; 0 never does."""
     view: bool = False
@@ -78,7 +82,7 @@ class Train(Compute, FamilyOptions, Talk):
         claim_folder(self.out, overwrite=self.overwrite, resume=self.resume)
         device = self.choose_device()
         options, data = self._options()
-        warm_up = WarmUp(options.field, device)
+        warm_up = WarmUp("hollow" if options.compress == "hollow" else options.field, device)
         scene = open_scene(data)
         progress.say(f"{data}: {describe_scene(scene)}")
         if "frames" in scene.facts:
@@ -110,6 +114,8 @@ class Train(Compute, FamilyOptions, Talk):
             raise UserError("name the DATA to train on: a folder of posed images, or a transforms.json")
         family = get_family(given.get("field") or (before.field if before else TrainOptions.field))
         settings = parse_settings(self.set_, family.options)
+        if self.compress == "hollow":
+            settings = with_saliency(family.name, settings)
         options_from(family.options, settings)  # a value that cannot be is said before anything is read
         if settings or not before:
             given["family_options"] = settings
@@ -128,6 +134,17 @@ class Train(Compute, FamilyOptions, Talk):
             return replace(before, **given), data
         except ValueError as error:
             raise UserError(str(error)) from error
+
+
+def with_saliency(family: str, settings: dict[str, str]) -> dict[str, str]:
+    """The settings of a field that can be hollowed: HollowNeRF's grid of 64^3 where none is asked for.
+
+    Raises:
+        UserError: the family has no saliency grid.
+    """
+    if family != "hashgrid":
+        raise UserError(f"--compress hollow prunes hash grids; a {family} field is packed with fieldmorph compress, after training")
+    return {"saliency": "64", **settings}
 
 
 def memory_parts(scene: Scene, options: TrainOptions) -> dict[str, float]:
@@ -182,10 +199,17 @@ def run_training(
             smooth[name] = number if name not in smooth else 0.95 * smooth[name] + 0.05 * number
         bar.update(stats.progress, count=stats.step, loss=smooth["loss"], psnr=round(mse_to_psnr(smooth["mse"]), 2))
 
+    pruner = None
+    if options.compress == "hollow":
+        from ..compress.hollow import HollowPruner
+
+        pruner = HollowPruner(options.keep)
     with progress.Bar(title or f"train {options.field}", 1.0, "steps") as bar:
-        result = train(scene, options, out, resume=resume, callbacks=[follow, *callbacks])
+        result = train(scene, options, out, resume=resume, callbacks=[follow, *callbacks], pruner=pruner)
     size = progress.format_bytes(result.path.stat().st_size)
     progress.say(f"wrote {result.path} ({size}) after {result.step} steps and {progress.format_seconds(result.seconds)} of training")
+    if pruner is not None:
+        progress.say("kept: " + ", ".join(f"{100 * share:.1f} % of {what}" for what, share in pruner.report(result.field).items()))
     if not result.finished:
         progress.say(f"interrupted; continue with: fieldmorph train --resume --out {out}")
         return 130

@@ -24,8 +24,8 @@ Run = Callable[..., tuple[int, str, str]]
 FLAGS = {
     "data make": "--cameras --dynamic --frames --overwrite --quiet --samples --seed --size --test --train --val --verbose",
     "data info": "--cameras --json --quiet --verbose",
-    "train": "--background --checkpoint-seconds --checkpoint-steps --device --field --kernels --out --overwrite --quiet --rate --resume "
-    "--samples --seconds --seed --set --steps --verbose --view --view-seconds",
+    "train": "--background --checkpoint-seconds --checkpoint-steps --compress --device --field --keep --kernels --out --overwrite --quiet "
+    "--rate --resume --samples --seconds --seed --set --steps --verbose --view --view-seconds",
     "eval": "--data --device --images --json --kernels --limit --overwrite --quiet --split --verbose",
     "compress": "--data --device --kernels --out --overwrite --quiet --seed --target-psnr-drop --target-size --verbose",
     "render": "--background --data --device --fps --frames --kernels --layer --out --overwrite --path --quiet --resume --size --verbose",

@@ -33,6 +33,10 @@ class TrainOptions:
     """Save a checkpoint every so many steps, as well."""
     view_seconds: float = 30.0
     """Render a held-out view this often (0: never); its time does not count as training."""
+    compress: Literal["none", "hollow"] = "none"
+    """hollow: prune the field's saliency grid while training (HollowNeRF)."""
+    keep: float = 0.06
+    """hollow: greatest share of the saliency grid that stays open."""
     family_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Options of the family that differ from its defaults."""
 

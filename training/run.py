@@ -27,7 +27,7 @@ from .evaluation import eval_settings
 from .hull import visual_hull
 from .options import TrainOptions
 from .recipes import recipe_for
-from .trainer import Callback, Trainer
+from .trainer import Callback, Pruner, Trainer
 
 FIELD_NAME = "field.field"
 CONFIG_NAME = "config.yaml"
@@ -144,6 +144,7 @@ def train(
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
     precision: Literal["float32", "float16"] = "float16",
+    pruner: Pruner | None = None,
 ) -> TrainResult:
     """Train a field on a scene's training images into the run folder ``out``.
 
@@ -162,9 +163,8 @@ def train(
     snapshot = load_checkpoint(out, device) if resume else None
     field = snapshot.field if snapshot else new_field(scene, options, device)
     batches = PhotoBatches(scene, "train", device)
-    trainer = Trainer(
-        field, batches, recipe, budget, eval_settings(field, scene), background_source(options, scene, field), options.seed + 1
-    )
+    behind = background_source(options, scene, field)
+    trainer = Trainer(field, batches, recipe, budget, eval_settings(field, scene), behind, options.seed + 1, pruner)
     if snapshot:
         trainer.load_state(snapshot.tensors, snapshot.facts)
     else:

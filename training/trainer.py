@@ -54,6 +54,22 @@ class Callback(Protocol):
     def __call__(self, trainer: Trainer, stats: StepStats) -> None: ...
 
 
+class Pruner(Protocol):
+    """Makes a field sparse while it is trained; its state belongs to a checkpoint."""
+
+    def term(self, field: Field) -> Tensor | None:
+        """What this step's loss gains."""
+        ...
+
+    def stepped(self, trainer: Trainer) -> None:
+        """Called after every optimiser step."""
+        ...
+
+    def state(self) -> dict[str, Tensor]: ...
+
+    def load_state(self, state: dict[str, Tensor]) -> None: ...
+
+
 class Trainer:
     """State of a run and the step that advances it.
 
@@ -69,7 +85,9 @@ class Trainer:
         settings: RenderSettings,
         background: Callable[[int, torch.Generator], Tensor],
         seed: int,
+        pruner: Pruner | None = None,
     ) -> None:
+        self.pruner = pruner
         self.field, self.batches, self.recipe, self.budget = field, batches, recipe, budget
         self.settings = replace(settings, steps=recipe.steps_per_diagonal, termination=recipe.termination, jitter=True)
         self.background = background
@@ -100,12 +118,12 @@ class Trainer:
         background = self.background(len(batch.rays), self.generator)
         with kernels.gradients_in_place():
             rendering = render_rays(self.field, batch.rays, self.settings, background=background, generator=self.generator)
-            prior = self.field.regularization(self.budget.step)
+            priors = [self.field.regularization(self.budget.step), self.pruner.term(self.field) if self.pruner else None]
         error = rendering.rgb - batch.over(background)
         mse = error.square().mean()
         loss = mse
-        if prior is not None:
-            loss = loss + prior
+        for prior in priors:
+            loss = loss if prior is None else loss + prior
         value = float(loss.detach())
         if value != value or value == float("inf"):
             raise UserError(f"training diverged at step {self.budget.step} (the loss is {value}); start again with a smaller --rate")
@@ -114,6 +132,8 @@ class Trainer:
         factor = self.recipe.schedule.factor(self.budget.step, progress)
         self.optimizer.step(factor)
         self.budget.step += 1
+        if self.pruner is not None:
+            self.pruner.stepped(self)
 
         assert rendering.cost is not None
         samples = int(rendering.cost.sum())
@@ -133,11 +153,15 @@ class Trainer:
         tensors = {f"optimizer.{k}": v for k, v in self.optimizer.state().items()}
         tensors["generator"] = self.generator.get_state()
         tensors.update({f"batches.{k}": v for k, v in self.batches.state().items()})
+        if self.pruner is not None:
+            tensors.update({f"pruner.{k}": v for k, v in self.pruner.state().items()})
         return tensors, {"step": self.budget.step, "seconds": self.budget.elapsed, "rays": self.rays}
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.optimizer.load_state(_under("optimizer.", tensors))
         self.batches.load_state(_under("batches.", tensors))
+        if self.pruner is not None:
+            self.pruner.load_state(_under("pruner.", tensors))
         self.generator.set_state(tensors["generator"].cpu())
         self.budget.step, self.budget.spent, self.rays = int(facts["step"]), float(facts["seconds"]), int(facts["rays"])
 

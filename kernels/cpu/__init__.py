@@ -6,7 +6,7 @@ How it is put together
     pool     runs a kernel on several threads
     mlp      networks on tiles of 64 samples, feature-major
     lattice  samples along a ray, skipping empty space
-    fields   what a family provides; ``grid`` is the example, ``vm``, ``cp``, ``voxels``, ``hybrid`` the others,
+    fields   what a family provides; ``grid`` is the example, ``vm``, ``cp``, ``voxels``, ``hybrid``, ``saliency`` the others,
              ``layered`` edited scenes made of them
     vec16    16 floats as one value; ``factors`` what vm and cp share
     plan     Lowered -> NamedTuple + sizes + where gradients go
@@ -49,7 +49,7 @@ _HOME = {
     "warm_up": "warm",
 }
 
-_FAMILIES = ("cp", "grid", "hybrid", "layered", "vm", "voxels")
+_FAMILIES = ("cp", "grid", "hybrid", "layered", "saliency", "vm", "voxels")
 """Modules that register a family."""
 
 

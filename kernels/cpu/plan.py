@@ -106,6 +106,16 @@ def plan_grid(lowered: Lowered, encoding: GridEncoding) -> Plan:
     return Plan(field, shape, [encoding.table], packer.tensors, packer.places, packer.length, len(layout.resolutions))
 
 
+class Hollow:
+    """Stands for a grid behind a saliency gate among the encodings."""
+
+
+def kind_of(lowered: Lowered) -> type:
+    """What :data:`PLANNERS` and :data:`CHECKS` know a field's encoding by."""
+    kind = type(lowered.encoding)
+    return Hollow if kind is GridEncoding and lowered.saliency is not None else kind
+
+
 PLANNERS: dict[type, Callable[[Lowered, Any], Plan]] = {GridEncoding: plan_grid}
 """Encoding type -> planner. A family is added here, beside its overloads (see :mod:`fields`)."""
 
@@ -125,15 +135,15 @@ CHECKS: dict[type, Callable[[Lowered], str | None]] = {GridEncoding: check_grid}
 
 def supports(lowered: Lowered) -> str | None:
     """Why the compiled kernels cannot evaluate ``lowered``, or None."""
-    kind = type(lowered.encoding)
+    kind = kind_of(lowered)
     if kind not in PLANNERS:
         return f"no compiled kernel for {kind.__name__}"
-    if lowered.saliency is not None:
-        return "a saliency gate has no compiled kernel"
+    if lowered.saliency is not None and kind is not Hollow:
+        return f"a saliency gate on {kind.__name__} has no compiled kernel"
     reason = CHECKS[kind](lowered) if kind in CHECKS else None
     if reason is not None:
         return reason
-    plan_tensors = [*lowered.density_head, *lowered.color_head, *encoding_tensors(lowered.encoding)]
+    plan_tensors = [*lowered.density_head, *lowered.color_head, *encoding_tensors((lowered.encoding, lowered.saliency))]
     for tensor in plan_tensors:
         if tensor.device.type != "cpu":
             return f"the field is on {tensor.device}"
@@ -158,4 +168,4 @@ def encoding_tensors(encoding: Any) -> list[Tensor]:
 
 
 def make_plan(lowered: Lowered) -> Plan:
-    return PLANNERS[type(lowered.encoding)](lowered, lowered.encoding)
+    return PLANNERS[kind_of(lowered)](lowered, lowered.encoding)

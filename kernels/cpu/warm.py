@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -32,6 +33,11 @@ def tiny_grid() -> Lowered:
     """The smallest field of the hash-grid family."""
     encoding = GridEncoding(torch.zeros(8, 4), GridLayout((1,), (0, 8), (DENSE,), 4))
     return Lowered((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), False, encoding, _head(4, 16, 16), _head(31, 16, 3))
+
+
+def tiny_hollow() -> Lowered:
+    """The smallest grid behind a saliency gate."""
+    return replace(tiny_grid(), saliency=torch.zeros(2, 2, 2))
 
 
 def _planes(rank: int) -> Triple:
@@ -72,6 +78,7 @@ def tiny_hybrid() -> Lowered:
 
 TINY: dict[str, Callable[[], Lowered]] = {
     "hashgrid": tiny_grid,
+    "hollow": tiny_hollow,
     "vm": tiny_vm,
     "cp": tiny_cp,
     "voxels": tiny_voxels,
