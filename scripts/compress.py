@@ -15,16 +15,14 @@ from .eval import compare_fingerprint, recorded_data
 from .options import Compute, Talk, WarmUp, open_scene, value
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..compress.search import Goal, Probe
     from ..datasets.scene import Scene
     from ..representations.field import Field
+    from ..training.trainer import BatchSource
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "KIB": 1 << 10, "MIB": 1 << 20}
 DEFAULT_DROP = 0.2
 PROBE_RAYS = 1 << 15
-ROUNDS, ROUND_RAYS = 16, 1 << 12
 SLOW_PROBE_RAYS = 1 << 12
 """The same for a field without compiled kernels."""
 
@@ -46,6 +44,10 @@ class Compress(Compute, Talk):
     """Most PSNR that may be lost."""
     data: Annotated[Path | None, value("DATA", "what it was trained on, where that is known")] = None
     """Dataset whose photographs the loss is measured on; without one, the unpacked field itself is what is compared with."""
+    seconds: Annotated[float | None, value("S", "0, with --keep 120")] = None
+    """Train on for so long, with quantised numbers: from the photographs if known, else from the field itself as it was."""
+    keep: Annotated[float | None, value("SHARE")] = None
+    """Prune a hash grid first: greatest share of the box that stays salient (HollowNeRF), for example 0.08."""
     seed: Annotated[int, value("K")] = 0
     """Seed of all that is random."""
     overwrite: bool = False
@@ -56,51 +58,42 @@ class Compress(Compute, Talk):
         goal = self._goal()
         claim_file(self.out, overwrite=self.overwrite)
         device = self.choose_device()
-        from ..compress.prune import drop_unreached
-        from ..compress.search import TRIES, Candidate, Packer, search
-        from ..compress.sensitivity import sensitivities
+        from ..compress.pack import PackOptions, pack_field
         from ..representations.edited import EditedField
         from ..training import load_run_or_field
-        from ..training.evaluation import eval_settings
 
         field = load_run_or_field(self.field, device=str(device))
         if isinstance(field, EditedField):
             raise UserError(f"{self.field} has edits; bake them first with fieldmorph edit --bake, or compress before editing")
         if not field.metadata.get("cameras"):
             raise UserError(f"{self.field} has no recorded cameras, which say what must be kept; train it with fieldmorph train")
-        warm_up = WarmUp(field.family, device)
-        numbers = sum(p.numel() for p in field.parameters())
-        dropped = drop_unreached(field)
-        if dropped:
-            progress.say(f"dropped {dropped} voxels that no occupied cell reaches")
-        settings = eval_settings(field)
+        options = PackOptions(goal, self.keep, self._seconds(field), self.seed)
+        warm_up = WarmUp("hollow" if self.keep is not None else field.family, device)
+        scene = self._scene(field)
+        batches = self._batches(field, scene) if options.seconds else None
         warm_up.wait()
-        probe = self._probe(field)
-
-        def measure(field: Field) -> dict[str, Tensor]:
-            with progress.Bar("sensitivity", ROUNDS, "rounds") as bar:
-                return sensitivities(field, settings, rounds=ROUNDS, rays=ROUND_RAYS, seed=self.seed, on_round=bar.update)
-
-        packer = Packer(field, probe, self.out.absolute().parent, measure)
-        with progress.Bar("search", 3 + TRIES, "tries") as bar:
-
-            def follow(candidate: Candidate) -> None:
-                bar.advance(size=progress.format_bytes(candidate.size), drop=round(candidate.drop, 3))
-
-            first = search(packer.try_step, goal, tries=3, on_try=follow)
-            packer.refine(first.step)
-            best = search(packer.try_step, goal, start=first.step, on_try=follow)
-        field.metadata["history"] = [*field.metadata.get("history", []), f"packed to {best.drop:.2f} dB less"]
-        packer.pack(best.step, self.out)
-        size = self.out.stat().st_size
-        share = 100.0 * size / (4 * numbers)
+        probe = self._probe(field, scene)
+        packed = pack_field(field, self.out, probe, options, batches)
+        share = 100.0 * packed.size / (4 * packed.parameters)
         progress.say(
-            f"wrote {self.out} ({progress.format_bytes(size)}, {share:.1f} % of its {numbers} parameters as float32): "
-            f"{best.drop:.2f} dB below the unpacked field's {probe.psnr:.2f} dB"
+            f"wrote {self.out} ({progress.format_bytes(packed.size)}, {share:.1f} % of its {packed.parameters} parameters as float32): "
+            f"{packed.found.drop:.2f} dB below the unpacked field's {probe.psnr:.2f} dB"
         )
-        if goal.spent(best) > 1.0:
+        if goal.spent(packed.found) > 1.0:
             progress.warn("the target was out of reach; this is the nearest that was found")
         return 0
+
+    def _seconds(self, field: Field) -> float:
+        """How long to train on, checked."""
+        if self.keep is not None and not 0.0 < self.keep < 1.0:
+            raise UserError(f"--keep {self.keep}: give the share of space that may stay, between 0 and 1")
+        if self.keep is not None and field.family != "hashgrid":
+            raise UserError(f"--keep prunes hash grids; this field is a {field.family}, which is packed as it is")
+        if self.seconds is None:
+            return 0.0 if self.keep is None else 120.0
+        if not 0.0 <= self.seconds < 1e7 or (self.keep is not None and self.seconds == 0.0):
+            raise UserError(f"--seconds {self.seconds}: give a time in seconds" + (", for pruning has to be learned" if self.keep else ""))
+        return self.seconds
 
     def _goal(self) -> Goal:
         from ..compress.search import Goal
@@ -114,11 +107,11 @@ class Compress(Compute, Talk):
             raise UserError(f"--target-psnr-drop {drop}: give a loss of 0.001 to 20 dB")
         return Goal(drop=drop)
 
-    def _probe(self, field: Field) -> Probe:
+    def _probe(self, field: Field, scene: Scene | None) -> Probe:
         """Rays of held-out photographs where there are any, else of the recorded cameras."""
         import torch
 
-        from ..compress.search import Probe
+        from ..compress.search import ASSUMED_PSNR, Probe
         from ..compress.sensitivity import random_rays
         from ..render.renderer import background_color, which_renderer
         from ..training.batches import PhotoBatches
@@ -127,15 +120,25 @@ class Compress(Compute, Talk):
         settings = eval_settings(field)
         count = PROBE_RAYS if which_renderer(field) == "fused" else SLOW_PROBE_RAYS
         generator = torch.Generator().manual_seed(self.seed)
-        scene = self._scene(field)
         if scene is None:
-            progress.say("no photographs: the loss is measured against the unpacked field, which is taken to have 32 dB")
+            progress.say(f"no photographs: the loss is measured against the unpacked field, which is taken to have {ASSUMED_PSNR:.0f} dB")
             return Probe(field, random_rays(field, count, generator), settings, None)
         split = next(s for s in ("val", "test", "train") if scene.split.get(s))
         batch = PhotoBatches(scene, split, field.device).next(count, generator)
         behind = background_color(field, settings.background)
         progress.say(f"the loss is measured on {count} pixels of the {split} images of {scene.root}")
         return Probe(field, batch.rays, settings, batch.over(torch.zeros(3) if behind is None else behind.detach()))
+
+    def _batches(self, field: Field, scene: Scene | None) -> BatchSource:
+        """The training photographs, or the field itself as a teacher of what becomes of it."""
+        import copy
+
+        from ..training.batches import PhotoBatches
+        from ..training.teacher import Teacher, TeacherBatches
+
+        if scene is not None:
+            return PhotoBatches(scene, "train", field.device)
+        return TeacherBatches(Teacher(copy.deepcopy(field)))
 
     def _scene(self, field: Field) -> Scene | None:
         data = self.data

@@ -27,7 +27,7 @@ FLAGS = {
     "train": "--background --checkpoint-seconds --checkpoint-steps --compress --device --field --keep --kernels --out --overwrite --quiet "
     "--rate --resume --samples --seconds --seed --set --steps --verbose --view --view-seconds",
     "eval": "--data --device --images --json --kernels --limit --overwrite --quiet --split --verbose",
-    "compress": "--data --device --kernels --out --overwrite --quiet --seed --target-psnr-drop --target-size --verbose",
+    "compress": "--data --device --keep --kernels --out --overwrite --quiet --seconds --seed --target-psnr-drop --target-size --verbose",
     "render": "--background --data --device --fps --frames --kernels --layer --out --overwrite --path --quiet --resume --size --verbose",
     "edit": "--bake --clear --device --edits --json --kernels --out --overwrite --quiet --resolution --undo --verbose",
     "info": "--device --family --json --kernels --quiet --verbose",
