@@ -77,3 +77,20 @@ def test_sizes(text: str, size: int) -> None:
 def test_impossible_sizes(text: str) -> None:
     with pytest.raises(UserError, match="target-size"):
         parse_bytes(text)
+
+
+def test_pruning_and_training_on_without_photographs(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "p.field"
+    assert cli.main(["compress", str(path), "--out", str(out), "--target-size", "12KB", "--keep", "0.3", "--seconds", "4"]) == 0
+    packed = load_field(out)
+    logits = packed.get_parameter("encoder.saliency")
+    assert float((logits > -7).float().mean()) <= 0.3
+    said = capsys.readouterr()
+    assert "of the saliency grid" in said.out + said.err
+    assert "train rounded" in said.out + said.err
+
+
+@pytest.mark.parametrize(("flags", "words"), [(["--keep", "2"], "between 0 and 1"), (["--seconds", "-1"], "give a time")])
+def test_impossible_training(path: Path, tmp_path: Path, flags: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compress", str(path), "--out", str(tmp_path / "p.field"), *flags]) == 2
+    assert words in capsys.readouterr().err

@@ -1,0 +1,168 @@
+"""Quality against size: plain hash grids of several tables, the same behind a pruned saliency grid, and both packed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import progress
+from ..compress.hollow import HollowPruner
+from ..compress.prune import drop_unreached
+from ..compress.search import Packer, Probe
+from ..compress.sensitivity import random_rays, sensitivities
+from ..datasets.scene import Scene
+from ..representations.field import Field
+from ..representations.field_file import load_field
+from ..training import TrainOptions, evaluate, train
+from ..training.evaluation import eval_settings
+
+KINDS = ("plain", "hollow")
+STEPS = (3e-6, 8e-6, 2e-5, 5e-5)
+"""Quantisation steps, in colour, that packed variants are made with."""
+SALIENCY = 32
+"""Side of the saliency grid: HollowNeRF's 64^3 would outweigh the smaller tables."""
+PUBLISHED = (("BiRF", 0.5e6, 32.03), ("HollowNeRF", 14.0e6, 32.53))
+"""Mean over NeRF-Synthetic's eight scenes at 800x800, (name, bytes, dB): another protocol, drawn for orientation."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is trained and packed."""
+
+    tables: tuple[int, ...] = (11, 12, 13, 14, 15, 16, 17)
+    """log2 of the rows of hashed levels."""
+    seconds: float | None = 300.0
+    steps: int | None = None
+    """Budget of every run: seconds, or optimiser steps."""
+    keep: float = 0.1
+    """Greatest share of the saliency grid that stays open."""
+    packed: tuple[int, ...] = (13, 15, 17)
+    """Tables of which packed variants are made."""
+    limit: int | None = None
+    """Test images looked at; None: all."""
+    seed: int = 0
+
+
+def sweep(scene: Scene, out: Path, plan: Sweep, on_row: Callable[[dict[str, Any]], None] | None = None) -> list[dict[str, Any]]:
+    """All rows, each as soon as it is there in ``out/rows.json``; rows that are there already are not made again.
+
+    A row: kind, table, step (None: not packed), parameters (table, saliency grid and networks), bytes on disk, psnr,
+    seconds per test image.
+    """
+    path = out / "rows.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+
+    def add(row: dict[str, Any]) -> None:
+        rows.append(row)
+        path.write_text(json.dumps(rows, indent=1))
+        if on_row is not None:
+            on_row(row)
+
+    def known(kind: str, table: int, step: float | None) -> bool:
+        return any((r["kind"], r["table"], r["step"]) == (kind, table, step) for r in rows)
+
+    for table in plan.tables:
+        for kind in KINDS:
+            run = out / f"{kind}-{table}"
+            if not known(kind, table, None):
+                field, file = _trained(scene, run, kind, table, plan)
+                add({"kind": kind, "table": table, "step": None, **_measured(field, file, scene, plan)})
+            missing = [step for step in STEPS if table in plan.packed and not known(kind, table, step)]
+            for step, field, file in _packed(run, missing, plan):
+                add({"kind": kind, "table": table, "step": step, **_measured(field, file, scene, plan)})
+    return rows
+
+
+def _trained(scene: Scene, run: Path, kind: str, table: int, plan: Sweep) -> tuple[Field, Path]:
+    hollow = kind == "hollow"
+    options = TrainOptions(
+        seconds=None if plan.steps else plan.seconds,
+        steps=plan.steps,
+        seed=plan.seed,
+        view_seconds=0.0,
+        compress="hollow" if hollow else "none",
+        keep=plan.keep,
+        family_options={"log2_table": table, **({"saliency": SALIENCY} if hollow else {})},
+    )
+    progress.say(f"training {kind} with 2^{table} rows")
+    result = train(scene, options, run, resume=True, pruner=HollowPruner(plan.keep) if hollow else None)
+    if not result.finished:
+        raise KeyboardInterrupt
+    return result.field, result.path
+
+
+def _packed(run: Path, steps: list[float], plan: Sweep) -> Iterable[tuple[float, Field, Path]]:
+    if not steps:
+        return
+    import torch
+
+    field = load_field(run / "field.field")
+    drop_unreached(field)
+    settings = eval_settings(field)
+    probe = Probe(field, random_rays(field, 1 << 12, torch.Generator().manual_seed(plan.seed)), settings, None)
+    packer = Packer(field, probe, run, lambda f: sensitivities(f, settings, rounds=16, seed=plan.seed))
+    packer.refine(steps[len(steps) // 2])
+    for step in steps:
+        file = run / f"packed-{step:.0e}.field"
+        yield step, packer.pack(step, file), file
+
+
+def _measured(field: Field, file: Path, scene: Scene, plan: Sweep) -> dict[str, Any]:
+    found = evaluate(field, scene, "test", limit=plan.limit)
+    return {
+        "parameters": sum(p.numel() for p in field.parameters()),
+        "bytes": file.stat().st_size,
+        "psnr": found.mean["psnr"],
+        "seconds": found.mean["seconds"],
+        "occupied": field.occupancy.occupied_fraction,
+    }
+
+
+def gains(rows: list[dict[str, Any]]) -> list[tuple[int, float]]:
+    """(table, dB) of every hollow run above the plain curve at as many parameters, by linear interpolation in log parameters."""
+    import numpy as np
+
+    plain = sorted((r["parameters"], r["psnr"]) for r in rows if r["kind"] == "plain" and r["step"] is None)
+    hollow = sorted((r["table"], r["parameters"], r["psnr"]) for r in rows if r["kind"] == "hollow" and r["step"] is None)
+    if len(plain) < 2:
+        return []
+    x, y = np.log([p for p, _ in plain]), [q for _, q in plain]
+    return [(t, float(q - np.interp(np.log(p), x, y))) for t, p, q in hollow if plain[0][0] <= p <= plain[-1][0]]
+
+
+def draw(rows: list[dict[str, Any]], path: Path, title: str) -> None:
+    """PSNR against parameters, and against bytes on disk, side by side as a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    colours = {"plain": "#3b6ea5", "hollow": "#c4622d"}
+    for kind in KINDS:
+        whole = sorted((r for r in rows if r["kind"] == kind and r["step"] is None), key=lambda r: r["parameters"])
+        for axis, key in ((left, "parameters"), (right, "bytes")):
+            axis.plot([r[key] for r in whole], [r["psnr"] for r in whole], "o-", color=colours[kind], label=f"{kind}, float16")
+        for table in sorted({r["table"] for r in rows if r["step"] is not None}):
+            packed = sorted(
+                (r for r in rows if r["kind"] == kind and r["table"] == table and r["step"] is not None), key=lambda r: r["bytes"]
+            )
+            right.plot(
+                [r["bytes"] for r in packed], [r["psnr"] for r in packed], "s--", ms=4, lw=1, color=colours[kind],
+                alpha=0.35 + 0.1 * (table - 11), label=f"{kind} 2^{table}, packed",
+            )  # fmt: skip
+    for name, size, psnr in PUBLISHED:
+        right.plot(size, psnr, "k*", ms=8)
+        right.annotate(f"{name} (mean of 8 scenes)", (size, psnr), fontsize=7, xytext=(4, 4), textcoords="offset points")
+    left.set(xscale="log", xlabel="parameters: table, saliency grid, networks", ylabel="PSNR, dB", title=title)
+    right.set(xscale="log", xlabel="bytes on disk")
+    for axis in (left, right):
+        axis.grid(alpha=0.3, which="both")
+        axis.legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+
+
+def describe(plan: Sweep) -> dict[str, Any]:
+    """JSON-able settings, to lie beside the rows."""
+    return asdict(plan)
