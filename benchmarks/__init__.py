@@ -3,6 +3,7 @@
     machine      what the processor and its memory reach
     operations   every operation of kernels/, per implementation
     training     PSNR against seconds of training, frames per second of the result
+    rate_distortion  quality against parameters and bytes: `fieldmorph reproduce rate-distortion`
     results      files of results, and two of them compared
 
 Timings of implementations that are compared are interleaved, and medians are reported.

@@ -145,9 +145,8 @@ def draw(rows: list[dict[str, Any]], path: Path, title: str) -> None:
         for axis, key in ((left, "parameters"), (right, "bytes")):
             axis.plot([r[key] for r in whole], [r["psnr"] for r in whole], "o-", color=colours[kind], label=f"{kind}, float16")
         for table in sorted({r["table"] for r in rows if r["step"] is not None}):
-            packed = sorted(
-                (r for r in rows if r["kind"] == kind and r["table"] == table and r["step"] is not None), key=lambda r: r["bytes"]
-            )
+            packed = [r for r in rows if (r["kind"], r["table"]) == (kind, table) and r["step"] is not None]
+            packed.sort(key=lambda r: r["bytes"])
             right.plot(
                 [r["bytes"] for r in packed], [r["psnr"] for r in packed], "s--", ms=4, lw=1, color=colours[kind],
                 alpha=0.35 + 0.1 * (table - 11), label=f"{kind} 2^{table}, packed",
