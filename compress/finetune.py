@@ -36,7 +36,7 @@ class RoundingTrainer(Trainer):
         """Step sizes of the planned parameters at this step in colour; they stay fixed."""
         self.steps = {}
         for name, parameter in self.field.named_parameters():
-            if name not in plan:
+            if name not in plan or not parameter.requires_grad:
                 continue
             values = parameter.detach().cpu().numpy().reshape(-1, columns(parameter.shape))
             sizes = np.zeros_like(values)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..kernels.reference_saliency import CUT
+from ..kernels.reference_saliency import CLOSED, CUT
 from ..representations.field import Field
 from ..representations.handover import HandoverField
 from .admm import Admm, Penalty
@@ -16,8 +16,6 @@ from .admm import Admm, Penalty
 if TYPE_CHECKING:
     from ..training.trainer import Trainer
 
-CLOSED = -30.0
-"""Logit of a vertex that pruning has shut."""
 INTERVAL = 16
 """Optimiser steps between updates of the auxiliary and dual variables."""
 HARDEN = 0.75
@@ -91,7 +89,7 @@ class HollowPruner:
         field, progress = trainer.field, trainer.budget.progress
         logits = saliency_of(field)
         if self.hardened:
-            logits[self._shut] = CLOSED
+            logits.masked_fill_(self._shut, CLOSED)
             return
         if progress >= HARDEN:
             self.harden(field)
@@ -112,7 +110,7 @@ class HollowPruner:
 
     def _close(self, logits: Tensor, shut: Tensor) -> None:
         self._shut = shut
-        logits[shut] = CLOSED
+        logits.masked_fill_(shut, CLOSED)
 
     def state(self) -> dict[str, Tensor]:
         """For a checkpoint."""

@@ -94,7 +94,12 @@ def pack_field(field: Field, path: Path, probe: Probe, options: PackOptions, bat
     packer.refine(first.step)
     if seconds > 0.0:
         first = look(packer, first.step, 3)
+        logits = field.get_parameter("encoder.saliency") if "encoder.saliency" in packer.plan else None
+        if logits is not None:
+            logits.requires_grad_(False)  # what has been shut stays shut
         _train(field, batches, seconds, "train rounded", options.seed, rounded=(packer.plan, first.step))
+        if logits is not None:
+            logits.requires_grad_(True)
     best = look(packer, first.step, TRIES)
     field.metadata["history"] = [*field.metadata.get("history", []), f"packed, {best.drop:.2f} dB lost"]
     written = packer.pack(best.step, path)

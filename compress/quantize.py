@@ -110,6 +110,8 @@ def _quantise_part(plan: PartPlan, values: NDArray[np.float32], step: float, pre
             found = _cost(other, scaled, weights, price, bits, kinds, base)
             best, cost = np.where(found < cost, other, best), np.minimum(found, cost)
         stored = best
+    if part.guard is not None:
+        stored = np.where(values[rows] <= part.guard, np.rint(scaled).astype(np.int32), stored)
     symbols[rows] = stored
     if stored.size and part.by_feature:
         binary = _binary(part, values, plan.weights, price, float(cost.sum()))

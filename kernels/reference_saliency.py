@@ -10,6 +10,8 @@ from .reference_encode import clamp_unit, grid_encode, lattice_cell
 
 CUT = -6.9067548
 """Logit of a saliency of 0.001: a cell whose eight vertices all lie below is pruned, reads and writes no features and has no density."""
+CLOSED = -12.0
+"""Logit of a vertex that pruning has shut."""
 SHARPNESS = 1e4
 """Of the soft zero-skipping gate tanh(SHARPNESS * |v|): no features, no density (HollowNeRF, eq. 5)."""
 _SMALLEST = 1e-24

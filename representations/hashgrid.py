@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from .. import kernels
 from ..kernels.lowered import DENSE, HASHED, TILED, GridEncoding, GridLayout
-from ..kernels.reference_saliency import saliency_at, zero_skip
+from ..kernels.reference_saliency import CLOSED, CUT, saliency_at, zero_skip
 from .handover import Branch, Encoder, HandoverField
 from .heads import density_head, uniform_
 from .options import FieldOptions
-from .packing import Part, grid_parts
+from .packing import Part, grid_parts, reached
 from .space import Space
 
 MAX_ROWS = 1 << 26
@@ -126,7 +126,12 @@ class GridEncoder(Encoder):
         return GridEncoding(self.table, self.grid), self.head.tensors
 
     def packing(self, bits: NDArray[np.bool_]) -> dict[str, list[Part]]:
-        return {"table": grid_parts(self.grid, bits)}
+        cuts = {"table": grid_parts(self.grid, bits)}
+        if self.saliency is not None:
+            side = self.saliency.shape[0]
+            live = reached(bits, *(side - 1,) * 3).any(-1).reshape(-1)
+            cuts["saliency"] = [Part(0, side * side, side, side, live=live, fill=CLOSED, guard=CUT)]
+        return cuts
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         groups: list[dict[str, Any]] = [

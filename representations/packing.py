@@ -45,6 +45,10 @@ class Part:
     """Which rows are stored; None: all."""
     by_feature: bool = False
     """Rows have no neighbours (a hashed table): column after column, predicted by the row's earlier columns."""
+    fill: float = 0.0
+    """What rows that are not stored read as."""
+    guard: float | None = None
+    """Numbers up to this one are never traded for fewer bits: what they mean does not show in derivatives."""
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -65,11 +69,9 @@ class CodedPart:
 
     def values(self, part: Part) -> NDArray[np.float32]:
         steps = np.array([power_of_two(int(e)) for e in self.exponents], np.float32)
-        if not self.binary:
-            return self.symbols.astype(np.float32) * steps
-        values = (2 * self.symbols - 1).astype(np.float32) * steps
+        values = (2 * self.symbols - 1 if self.binary else self.symbols).astype(np.float32) * steps
         if part.live is not None:
-            values[~part.live] = 0.0
+            values[~part.live] = part.fill
         return values
 
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from fieldmorph.compress.finetune import hollowed, rounding
-from fieldmorph.compress.hollow import CLOSED, HollowPruner, mask_of, open_cells, saliency_of
+from fieldmorph.compress.hollow import HollowPruner, mask_of, open_cells, saliency_of
 from fieldmorph.datasets.procedural import geometry, make_scene
 from fieldmorph.datasets.scene import Scene, load_scene
 from fieldmorph.errors import UserError
+from fieldmorph.kernels.reference_saliency import CLOSED
 from fieldmorph.render.renderer import render_rays
 from fieldmorph.render.types import RenderSettings
 from fieldmorph.representations.field import Field

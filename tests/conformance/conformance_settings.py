@@ -31,6 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "hashgrid-dense": {**SMALL["hashgrid"], "encoding": "dense", "finest": 24},
+    "hashgrid-hollow": {**SMALL["hashgrid"], "saliency": 9},
     "hashgrid-tiled": {**SMALL["hashgrid"], "encoding": "tiled"},
     "hashgrid-single": {**SMALL["hashgrid"], "encoding": "dense", "levels": 1, "finest": 16},
     "voxels-degree4": {**SMALL["voxels"], "degree": 4},
