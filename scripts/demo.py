@@ -100,7 +100,7 @@ class Demo(Compute, Talk):
 
         field = load_run_or_field(run, device=str(device))
         scores = run_evaluation(field, scene, "test")
-        report(scores)
+        report(scores, run)
         write_comparison(field, scene, self.out / "comparison.png")
         clock.lap("evaluation")
 

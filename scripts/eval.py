@@ -67,7 +67,7 @@ class Eval(Compute, Talk):
         result = run_evaluation(field, scene, self.split, limit=self.limit, images=self.images)
         if progress.verbosity() >= progress.VERBOSE:
             progress.table(("image", "psnr", "ssim", "seconds"), [(i.name, i.psnr, i.ssim, i.seconds) for i in result.images])
-        report(result)
+        report(result, self.field)
         text = json.dumps({**result.to_dict(), "field": str(self.field), "data": str(data)}, indent=2)
         if to_stdout:
             print(text)
@@ -115,10 +115,13 @@ def run_evaluation(field: Field, scene: Scene, split: str, *, limit: int | None 
         return evaluate(field, scene, split, limit=limit, on_image=follow)
 
 
-def report(result: Evaluation) -> None:
+def report(result: Evaluation, path: Path) -> None:
+    """Quality, and beside it what it takes: the bytes of the field file at ``path`` (or in that run folder)."""
+    file = path / "field.field" if path.is_dir() else path
+    size = f", {progress.format_bytes(file.stat().st_size)}" if file.is_file() else ""
     mean, protocol = result.mean, result.protocol
     lpips = "not computed" if mean["lpips"] is None else f"{mean['lpips']:.4f}"
-    progress.say(f"psnr {mean['psnr']:.2f} dB, ssim {mean['ssim']:.4f}, lpips {lpips}, {mean['seconds']:.2f} s per image")
+    progress.say(f"psnr {mean['psnr']:.2f} dB, ssim {mean['ssim']:.4f}, lpips {lpips}, {mean['seconds']:.2f} s per image{size}")
     width, height = protocol["size"]
     progress.say(f"protocol: {protocol['images']} {protocol['split']} images of {width}x{height}, background {protocol['background']}")
     for name in ("psnr", "ssim", "alpha"):
