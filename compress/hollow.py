@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..kernels.reference_saliency import CLOSED, CUT
 from ..representations.field import Field
 from ..representations.handover import HandoverField
+from ..representations.packing import reached
 from .admm import Admm, Penalty
 
 if TYPE_CHECKING:
@@ -98,13 +99,16 @@ class HollowPruner:
 
     @torch.no_grad()
     def harden(self, field: Field) -> None:
-        """Shut every vertex but the most salient ``target`` of them, and rule the cells they leave empty out of the occupancy."""
+        """Shut every vertex but the most salient ``target`` of those at occupied cells, and rule what they leave out of the occupancy."""
         logits = saliency_of(field)
         admm = self._admm(logits)
         score = torch.sigmoid(logits) + admm.dual
-        most = max(1, int(self.target * logits.numel()))
-        least = score.flatten().topk(most).values[-1]
-        self._close(logits, (score < least) | ~open_vertices(logits))
+        matter = reached(field.occupancy.bits.cpu().numpy(), *(n - 1 for n in logits.shape))
+        able = open_vertices(logits) & torch.from_numpy(matter).to(logits.device)
+        chosen = torch.where(able, score, -torch.inf).flatten().topk(max(1, int(self.target * logits.numel()))).indices
+        keep = torch.zeros_like(able).flatten()
+        keep[chosen] = True
+        self._close(logits, ~(keep.view_as(able) & able))
         field.occupancy.restrict(mask_of(logits, field.occupancy.resolution))
         self.hardened = True
 
