@@ -94,9 +94,13 @@ class VoxelEncoding:
 
 @dataclass(frozen=True)
 class HybridEncoding:
-    """Branches whose hand-over numbers are summed before block 2; each branch carries its own density head."""
+    """Branches whose hand-over numbers are summed before block 2; each branch carries its own density head.
 
-    branches: tuple[tuple[GridEncoding | VMEncoding | CPEncoding, tuple[Tensor, ...]], ...]
+    Voxels as a branch hold the 16 numbers themselves: ``density`` the first, ``sh`` [rows, 15] the others; their pruned
+    vertices count as 0, and prune nothing from the sum.
+    """
+
+    branches: tuple[tuple[GridEncoding | VMEncoding | CPEncoding | VoxelEncoding, tuple[Tensor, ...]], ...]
 
 
 Affine = tuple[float, ...]
