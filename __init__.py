@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .datasets.procedural import make_scene as make_scene
     from .datasets.scene import Scene as Scene
     from .datasets.scene import load_scene as load_scene
+    from .distill import DistillOptions as DistillOptions
+    from .distill import distill_field as distill_field
     from .errors import UserError as UserError
     from .render.camera import Camera as Camera
     from .render.renderer import render_image as render_image
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Camera": ".render.camera",
+    "DistillOptions": ".distill",
     "Field": ".representations.field",
     "Rays": ".render.types",
     "RenderSettings": ".render.types",
@@ -43,6 +46,7 @@ _HOME = {
     "TrainOptions": ".training",
     "UserError": ".errors",
     "build": ".representations.registry",
+    "distill_field": ".distill",
     "evaluate": ".training",
     "families": ".representations.registry",
     "load_field": ".representations.field_file",

@@ -16,8 +16,35 @@ from ..training import StepStats, Trainer, TrainOptions, evaluate, train
 from ..training.evaluation import eval_settings
 from .machine import timed
 
-MARKS = (5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 75.0, 90.0, 120.0, 150.0, 180.0, 240.0, 300.0, 360.0, 480.0, 600.0, 900.0)
+MARKS = (
+    *(5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 75.0, 90.0, 120.0, 150.0, 180.0, 240.0, 300.0, 360.0, 480.0, 600.0, 900.0),
+    *(1200.0, 1500.0, 1800.0, 2400.0, 3000.0),
+)
 """Seconds of training after which the held-out views are scored; the clock stands still meanwhile."""
+
+
+class ScoreAtMarks:
+    """A callback that scores ``views`` held-out views at :data:`MARKS` of ``seconds``; the run's clock stands still meanwhile.
+
+    ``on_point(progress, seconds, psnr)`` is told each point; they collect in ``points``.
+    """
+
+    def __init__(self, scene: Scene, views: int, seconds: float, on_point: Callable[[float, float, float], None]) -> None:
+        self.scene, self.views, self.seconds, self.on_point = scene, views, seconds, on_point
+        self.marks = [mark for mark in MARKS if mark < seconds]
+        self.points: list[dict[str, float]] = []
+
+    def __call__(self, trainer: Trainer, stats: StepStats) -> None:
+        seconds = trainer.budget.elapsed
+        if self.marks and seconds >= self.marks[0]:
+            while self.marks and seconds >= self.marks[0]:
+                del self.marks[0]
+            self.score(trainer.field, stats.step, seconds)
+
+    def score(self, field: Field, step: int, seconds: float) -> None:
+        psnr = evaluate(field, self.scene, "test", limit=self.views).mean["psnr"]
+        self.points.append({"seconds": round(seconds, 2), "step": step, "psnr": psnr})
+        self.on_point(min(1.0, seconds / self.seconds), seconds, psnr)
 
 
 def learning_curve(
@@ -28,28 +55,14 @@ def learning_curve(
     ``on_point(progress, seconds, psnr)`` is told each point. Compiling is not counted: the kernels must be ready before.
     """
     assert options.seconds is not None
-    marks = [mark for mark in MARKS if mark < options.seconds]
-    points: list[dict[str, float]] = []
-
-    def score(field: Field, step: int, seconds: float) -> None:
-        psnr = evaluate(field, scene, "test", limit=views).mean["psnr"]
-        points.append({"seconds": round(seconds, 2), "step": step, "psnr": psnr})
-        on_point(min(1.0, seconds / options.seconds), seconds, psnr)  # type: ignore[operator]
-
-    def follow(trainer: Trainer, stats: StepStats) -> None:
-        seconds = trainer.budget.elapsed
-        if marks and seconds >= marks[0]:
-            while marks and seconds >= marks[0]:
-                del marks[0]
-            score(trainer.field, stats.step, seconds)
-
+    scorer = ScoreAtMarks(scene, views, options.seconds, on_point)
     with tempfile.TemporaryDirectory() as folder:
         quiet = replace(options, view_seconds=0.0, checkpoint_seconds=1e9)
-        result = train(scene, quiet, Path(folder) / "run", callbacks=[follow])
+        result = train(scene, quiet, Path(folder) / "run", callbacks=[scorer])
         if not result.finished:
             raise KeyboardInterrupt
-        score(result.field, result.step, result.seconds)
-    return result.field, points
+        scorer.score(result.field, result.step, result.seconds)
+    return result.field, scorer.points
 
 
 def seconds_to(points: Sequence[dict[str, float]], psnr: float) -> float | None:

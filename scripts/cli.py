@@ -32,10 +32,13 @@ def commands() -> Any:
     from .compress import Compress
     from .data import DataInfo, DataMake
     from .demo import Demo
+    from .distill import Distill
     from .edit import EditField
     from .eval import Eval
     from .info import Info
+    from .rate_distortion import RateDistortion
     from .render import Render
+    from .reproduce import AnyToAny, HashToMLP
     from .train import Train
     from .view import View
 
@@ -45,8 +48,11 @@ def commands() -> Any:
 
     data = verbs(make=DataMake, info=DataInfo)
     data = Annotated[data, subcommand("data", description="Make a scene to train on, or look at one: data make, data info.")]
-    kinds = verbs(train=Train, eval=Eval, compress=Compress, render=Render, edit=EditField, view=View, info=Info, bench=Bench)
-    return verbs(demo=Demo) | data | kinds
+    experiments = verbs(**{"any-to-any": AnyToAny, "hash-to-mlp": HashToMLP, "rate-distortion": RateDistortion})
+    experiments = Annotated[experiments, subcommand("reproduce", description="Reproduce an experiment of a paper.")]
+    making = verbs(train=Train, distill=Distill, compress=Compress, edit=EditField)
+    looking = verbs(eval=Eval, render=Render, view=View, info=Info, bench=Bench)
+    return verbs(demo=Demo) | data | making | looking | experiments
 
 
 def parse(arguments: Sequence[str]) -> Any:

@@ -83,12 +83,13 @@ def recorded_data(field: Path) -> Path:
     Raises:
         UserError: it says none.
     """
-    from ..training import read_config
+    from ..training.run import CONFIG_NAME, config_values
 
     run = field if field.is_dir() else field.absolute().parent
-    if (run / "config.yaml").exists():
-        data, _ = read_config(run)
-        return data
+    if (run / CONFIG_NAME).exists():
+        data = config_values(run).get("data")
+        if isinstance(data, str):
+            return Path(data)
     raise UserError(f"{field} does not say what it was trained on; name the dataset with --data")
 
 

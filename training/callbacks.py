@@ -45,6 +45,8 @@ class MetricsLog:
             "rays": stats.rays,
             "samples": stats.samples,
             "rate": stats.rate,
+            **({"stage": stats.stage} if stats.stage else {}),
+            **{f"loss_{name}": term for name, term in stats.terms.items()},
         }
         self._squares, self._count = 0.0, 0
         self.write(row)

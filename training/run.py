@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import yaml
@@ -17,12 +17,12 @@ from torch import Tensor
 from ..datasets.scene import Scene
 from ..errors import UserError
 from ..representations.field import Field
-from ..representations.field_file import load_field, save_field
+from ..representations.field_file import Precision, load_field, save_field
 from ..representations.registry import build
 from .batches import PhotoBatches
 from .budget import Budget
 from .callbacks import Checkpoints, HeldOutView, MetricsLog
-from .checkpoint import checkpoints, load_checkpoint
+from .checkpoint import Snapshot, checkpoints, load_checkpoint
 from .evaluation import eval_settings
 from .hull import visual_hull
 from .options import TrainOptions
@@ -71,15 +71,33 @@ def read_config(run: Path) -> tuple[Path, TrainOptions]:
     Raises:
         UserError: the folder is no run, or its config was mangled.
     """
+    values = config_values(run)
+    try:
+        return Path(values.pop("data")), TrainOptions(**values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise bad_config(run, error) from error
+
+
+def config_values(run: Path) -> dict[str, Any]:
+    """What a run's config file says.
+
+    Raises:
+        UserError: the folder is no run, or the file is no list of settings.
+    """
     path = run / CONFIG_NAME
     try:
         values = yaml.safe_load(path.read_text())
-        data = Path(values.pop("data"))
-        return data, TrainOptions(**values)
+        if not isinstance(values, dict):
+            raise ValueError("it is no list of settings")
+        return values
     except FileNotFoundError as error:
         raise UserError(f"{run} is not a run folder: it has no {CONFIG_NAME}") from error
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read ({error}); start the run again with --overwrite") from error
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        raise bad_config(run, error) from error
+
+
+def bad_config(run: Path, error: Exception) -> UserError:
+    return UserError(f"{run / CONFIG_NAME} cannot be read ({error}); start the run again with --overwrite")
 
 
 def background_source(options: TrainOptions, scene: Scene, field: Field) -> Callable[[int, torch.Generator], Tensor]:
@@ -143,7 +161,7 @@ def train(
     *,
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
-    precision: Literal["float32", "float16"] = "float16",
+    precision: Precision = "float16",
     pruner: Pruner | None = None,
 ) -> TrainResult:
     """Train a field on a scene's training images into the run folder ``out``.
@@ -156,36 +174,69 @@ def train(
         UserError: bad options or input, unwritable folder, divergence.
     """
     device = resolve_device(options.device)
-    out.mkdir(parents=True, exist_ok=True)
     recipe = recipe_for(options.field).with_overrides(rate=options.rate, samples=options.samples)
     budget = Budget(options.steps, options.seconds)
     torch.manual_seed(options.seed)
-    snapshot = load_checkpoint(out, device) if resume else None
+    snapshot = start_run(out, resume, device)
     field = snapshot.field if snapshot else new_field(scene, options, device)
     batches = PhotoBatches(scene, "train", device)
     behind = background_source(options, scene, field)
     trainer = Trainer(field, batches, recipe, budget, eval_settings(field, scene), behind, options.seed + 1, pruner)
     if snapshot:
         trainer.load_state(snapshot.tensors, snapshot.facts)
-    else:
-        for stale in checkpoints(out):
-            raise UserError(f"{out} holds a checkpoint ({stale.name}); continue it with --resume or start again with --overwrite")
     write_config(out, scene.root, options)
-    log = MetricsLog(out, budget.step)
-    saver = Checkpoints(out, options.checkpoint_seconds, options.checkpoint_steps)
-    watchers: list[Callback] = [log, saver]
-    split = next((s for s in ("val", "test") if scene.split.get(s)), None)
-    if options.view_seconds > 0 and split:
-        watchers.append(HeldOutView(out, scene, split, options.view_seconds, log))
+    with run_log(out, trainer) as log:
+        watchers = held_out_view(out, scene, options.view_seconds, log)
+        return run_to_end(
+            trainer, out, log, Checkpoints(out, options.checkpoint_seconds, options.checkpoint_steps), watchers, callbacks, precision
+        )
+
+
+def start_run(out: Path, resume: bool, device: torch.device) -> Snapshot | None:
+    """Make the run folder; what to continue from, or None at a fresh start.
+
+    Raises:
+        UserError: it holds a checkpoint and is not to be resumed, or none of its checkpoints can be read.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if resume:
+        return load_checkpoint(out, device)
+    for stale in checkpoints(out):
+        raise UserError(f"{out} holds a checkpoint ({stale.name}); continue it with --resume or start again with --overwrite")
+    return None
+
+
+@contextmanager
+def run_log(out: Path, trainer: Trainer) -> Iterator[MetricsLog]:
+    log = MetricsLog(out, trainer.budget.step)
     try:
-        with _interrupt_stops(trainer):
-            trainer.run([*watchers, *callbacks])
-        saver.save(trainer)
+        yield log
     finally:
         log.close()
+
+
+def held_out_view(out: Path, scene: Scene | None, seconds: float, log: MetricsLog) -> list[Callback]:
+    """What renders a held-out view now and then, where there is one and it is wanted."""
+    split = None if scene is None else next((s for s in ("val", "test") if scene.split.get(s)), None)
+    return [HeldOutView(out, scene, split, seconds, log)] if scene is not None and split and seconds > 0 else []
+
+
+def run_to_end(
+    trainer: Trainer,
+    out: Path,
+    log: MetricsLog,
+    saver: Checkpoints,
+    watchers: Sequence[Callback],
+    callbacks: Sequence[Callback],
+    precision: Precision,
+) -> TrainResult:
+    """Step until the budget is spent or Ctrl-C; then save a checkpoint and the field."""
+    with _interrupt_stops(trainer):
+        trainer.run([log, saver, *watchers, *callbacks])
+    saver.save(trainer)
     path = out / FIELD_NAME
-    save_field(field, path, precision=precision)
-    return TrainResult(field, path, budget.step, budget.elapsed, budget.done)
+    save_field(trainer.field, path, precision=precision)
+    return TrainResult(trainer.field, path, trainer.budget.step, trainer.budget.elapsed, trainer.budget.done)
 
 
 def load_run_or_field(path: Path, device: str = "cpu") -> Field:

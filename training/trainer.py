@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -46,6 +47,23 @@ class StepStats:
     samples: int
     """Field evaluations spent."""
     rate: float
+    stage: str = ""
+    """What the run is at, where it goes through stages."""
+    terms: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """The loss term by term, where there are several."""
+
+
+@dataclass
+class Objective:
+    """What one step minimises, and what it cost to find out."""
+
+    loss: Tensor
+    mse: Tensor
+    """Mean squared colour error of the batch, detached."""
+    rays: int
+    samples: int
+    stage: str = ""
+    terms: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 class Callback(Protocol):
@@ -107,41 +125,55 @@ class Trainer:
 
     def step(self) -> StepStats:
         progress = self.budget.progress
-        if self.field.milestone(progress):
-            self.optimizer.rebuild(self.field)
-            # A shrunken box changes what a normalised length is.
-            self.settings = replace(self.settings, near=float(self.field.metadata.get("near", self.settings.near)))
-        if self.budget.step and self.budget.step % INTERVAL == 0:
-            self.field.occupancy.update(self.field.density, self.field.space, self.budget.step, self.generator)
-
-        batch = self.batches.next(self.rays, self.generator)
-        background = self.background(len(batch.rays), self.generator)
-        with kernels.gradients_in_place():
-            rendering = render_rays(self.field, batch.rays, self.settings, background=background, generator=self.generator)
-            priors = [self.field.regularization(self.budget.step), self.pruner.term(self.field) if self.pruner else None]
-        error = rendering.rgb - batch.over(background)
-        mse = error.square().mean()
-        loss = mse
-        for prior in priors:
-            loss = loss if prior is None else loss + prior
-        value = float(loss.detach())
+        self.keep_up(progress)
+        found = self.objective(progress)
+        value = float(found.loss.detach())
         if value != value or value == float("inf"):
             raise UserError(f"training diverged at step {self.budget.step} (the loss is {value}); start again with a smaller --rate")
-        if loss.requires_grad:  # no ray of the batch met an occupied cell
-            loss.backward()  # type: ignore[no-untyped-call]
-        factor = self.recipe.schedule.factor(self.budget.step, progress)
+        if found.loss.requires_grad:  # else no ray of the batch met an occupied cell
+            found.loss.backward()  # type: ignore[no-untyped-call]
+        factor = self.rate_factor(progress)
         self.optimizer.step(factor)
         self.budget.step += 1
         if self.pruner is not None:
             self.pruner.stepped(self)
 
-        assert rendering.cost is not None
-        samples = int(rendering.cost.sum())
         stats = StepStats(
-            self.budget.step, self.budget.progress, value, float(mse.detach()), len(batch.rays), samples, self.recipe.rate * factor
+            *(self.budget.step, self.budget.progress, value, float(found.mse), found.rays, found.samples),
+            *(self.recipe.rate * factor, found.stage, {name: float(term.detach()) for name, term in found.terms.items()}),
         )
-        self._adapt(samples, len(batch.rays))
+        self._adapt(found.samples, found.rays)
         return stats
+
+    def keep_up(self, progress: float) -> None:
+        """What a step starts with: the field's milestones, and now and then its occupancy."""
+        self.pass_milestones(progress)
+        if self.budget.step and self.budget.step % INTERVAL == 0:
+            self.field.occupancy.update(self.field.density, self.field.space, self.budget.step, self.generator)
+
+    def pass_milestones(self, progress: float) -> None:
+        if self.field.milestone(progress):
+            self.optimizer.rebuild(self.field)
+            # A shrunken box changes what a normalised length is.
+            self.settings = replace(self.settings, near=float(self.field.metadata.get("near", self.settings.near)))
+
+    def objective(self, progress: float) -> Objective:
+        """Squared colour error of a batch, and the family's priors."""
+        batch = self.batches.next(self.rays, self.generator)
+        background = self.background(len(batch.rays), self.generator)
+        with kernels.gradients_in_place():
+            rendering = render_rays(self.field, batch.rays, self.settings, background=background, generator=self.generator)
+            priors = [self.field.regularization(self.budget.step), self.pruner.term(self.field) if self.pruner else None]
+        mse = (rendering.rgb - batch.over(background)).square().mean()
+        loss = mse
+        for prior in priors:
+            loss = loss if prior is None else loss + prior
+        assert rendering.cost is not None
+        return Objective(loss, mse.detach(), len(batch.rays), int(rendering.cost.sum()))
+
+    def rate_factor(self, progress: float) -> float:
+        """What this step's learning rates are multiplied by."""
+        return self.recipe.schedule.factor(self.budget.step, progress)
 
     def _adapt(self, samples: int, rays: int) -> None:
         """Follow the target number of samples, smoothly, so that a lucky batch does not triple the next one's memory."""
@@ -158,14 +190,14 @@ class Trainer:
         return tensors, {"step": self.budget.step, "seconds": self.budget.elapsed, "rays": self.rays}
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        self.optimizer.load_state(_under("optimizer.", tensors))
-        self.batches.load_state(_under("batches.", tensors))
+        self.optimizer.load_state(under("optimizer.", tensors))
+        self.batches.load_state(under("batches.", tensors))
         if self.pruner is not None:
-            self.pruner.load_state(_under("pruner.", tensors))
+            self.pruner.load_state(under("pruner.", tensors))
         self.generator.set_state(tensors["generator"].cpu())
         self.budget.step, self.budget.spent, self.rays = int(facts["step"]), float(facts["seconds"]), int(facts["rays"])
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The entries whose names begin with ``prefix``, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,71 @@
+"""What a student takes over from its teacher before it learns anything (PVD's released code, papers: section 3.4)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..representations.field import Field
+from ..representations.occupancy import Occupancy
+from ..representations.options import FieldOptions
+from ..representations.registry import build
+
+FACTS = ("cameras", "background", "near", "fingerprint", "color_space", "world_transform", "steps")
+"""Metadata that stays true of the student."""
+
+
+def new_student(teacher: Field, family: str, options: FieldOptions | Mapping[str, Any] | None, seed: int) -> Field:
+    """A fresh field of a family over the teacher's space, with the facts the file of a field carries."""
+    student = build(family, options, teacher.space, seed)
+    if teacher.background is not None:
+        student.add_background()
+    student.metadata.update({key: copy.deepcopy(teacher.metadata[key]) for key in FACTS if key in teacher.metadata})
+    student.metadata["history"] = [*teacher.metadata.get("history", [teacher.family]), f"distilled to {family}"]
+    return student.to(teacher.device)
+
+
+@torch.no_grad()
+def inherit_weights(student: Field, teacher: Field) -> list[str]:
+    """Copy every parameter of the same name and shape; returns their names.
+
+    Between families that end in PVD's hand-over that is the colour network, between ``hashgrid`` and ``mlp`` the
+    density network, too; between two of one family and size it is all. The background colour is always taken over.
+    """
+    theirs = dict(teacher.named_parameters())
+    taken = []
+    for name, parameter in student.named_parameters():
+        other = theirs.get(name)
+        if other is not None and other.shape == parameter.shape:
+            parameter.copy_(other)
+            taken.append(name)
+    return taken
+
+
+@torch.no_grad()
+def inherit_occupancy(student: Occupancy, teacher: Occupancy) -> None:
+    """Take over which cells hold matter; between grids of unequal size a cell is occupied that overlaps an occupied one."""
+    if student.resolution == teacher.resolution:
+        student.density.copy_(teacher.density)
+        student.bits.copy_(teacher.bits)
+        return
+    bits = resized(teacher.bits, student.resolution)
+    student.bits.copy_(bits)
+    student.density.copy_(bits.float())
+
+
+def resized(bits: Tensor, size: int) -> Tensor:
+    """Cells [size, size, size] that overlap a set cell of ``bits`` [R, R, R]."""
+    if bits.shape[0] % size == 0:
+        return F.max_pool3d(bits[None, None].float(), bits.shape[0] // size)[0, 0] > 0
+    for axis in range(3):
+        count = bits.shape[axis]
+        cell = torch.arange(size, device=bits.device)
+        first, last = cell * count // size, ((cell + 1) * count - 1) // size
+        parts = [bits.index_select(axis, torch.minimum(first + k, last)) for k in range(int((last - first).max()) + 1)]
+        bits = torch.stack(parts).any(0)
+    return bits

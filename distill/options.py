@@ -1,0 +1,87 @@
+"""What a distillation is asked to do."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+STAGES = ("features", "points", "rays", "photographs")
+"""PVD's three stages (section 3.3), and the optional last one."""
+
+
+@dataclass(frozen=True)
+class DistillOptions:
+    """Everything that decides a distillation's result; saved as ``config.yaml`` in the run folder.
+
+    Weights are of root mean squares. PVD's, of the norms of whole batches, are 0.002 for features, density and colour
+    to 1 for rays; its batches hold about 100,000 samples of 4,096 rays, whence the figures here.
+    """
+
+    to: str = "vm"
+    """Family of the student."""
+    steps: int | None = None
+    """Budget in optimisation steps; the same seed then gives the same parameters bit for bit on a CPU."""
+    seconds: float | None = None
+    """Budget in seconds of distilling (saving and evaluating not counted)."""
+    seed: int = 0
+    device: str = "auto"
+    rate: float | None = None
+    """Base learning rate; None: the family's own."""
+    samples: int | None = None
+    """Field evaluations per step that the ray batch adapts to; None: the family's own."""
+    features_until: float = 1 / 15
+    """Share of the budget at which the stage of features ends (PVD: 2,000 of 30,000 steps)."""
+    points_until: float = 1 / 6
+    """Share at which the stage of density and colour ends and rays begin (PVD: 5,000 of 30,000)."""
+    stage_rates: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Learning rate of each stage relative to the schedule's."""
+    feature_weight: float = 0.02
+    density_weight: float = 0.006
+    color_weight: float = 0.01
+    feature_decay: float = 150.0
+    """Features' weight falls by exp(-this x share of the budget) (PVD: 0.995 per step of 30,000)."""
+    progressive: bool = True
+    """Go through the stages; otherwise all losses act from the start (PVD-AL's released default)."""
+    clamp: bool = True
+    """Compare log densities within PVD's range only."""
+    inherit: bool = True
+    """Start from the teacher's weights of the same shape and its occupancy."""
+    active_images: bool = True
+    """PVD-AL, level 1: look again, slightly turned, from where student and teacher differ most."""
+    active_rays: bool = True
+    """PVD-AL, level 2: a tenth of every batch are rays that were hard before."""
+    active_points: bool = True
+    """PVD-AL, level 3: compare features, density and colour only at the points that make up most of a ray."""
+    photographs: float = 0.0
+    """Share of the budget, at its end, that trains on photographs where a dataset is given."""
+    checkpoint_seconds: float = 60.0
+    checkpoint_steps: int | None = None
+    view_seconds: float = 30.0
+    """Render a view of student and teacher this often (0: never); its time does not count."""
+    family_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Options of the student's family that differ from its defaults."""
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 0:
+            raise ValueError(f"--steps must not be negative, got {self.steps}")
+        if self.seconds is not None and not 0 < self.seconds < 1e9:
+            raise ValueError(f"--seconds must be positive, got {self.seconds}")
+        if self.rate is not None and not 0 < self.rate < 10:
+            raise ValueError(f"--rate must lie between 0 and 10, got {self.rate}")
+        if self.samples is not None and self.samples < 256:
+            raise ValueError(f"--samples must be at least 256, got {self.samples}")
+        if not 0 <= self.photographs < 1:
+            raise ValueError(f"--photographs must lie between 0 and 1, got {self.photographs}")
+        if not 0 <= self.features_until <= self.points_until <= 1:
+            raise ValueError("stages must follow each other: features_until and points_until are shares between 0 and 1, in this order")
+
+    def stage_at(self, progress: float, handover: bool) -> str:
+        """The stage at a share of the budget; without a ``handover`` common to teacher and student, features are skipped."""
+        if self.photographs and progress >= 1.0 - self.photographs:
+            return "photographs"
+        if not self.progressive:
+            return "rays"
+        if handover and progress < self.features_until:
+            return "features"
+        return "points" if progress < self.points_until else "rays"

@@ -1,0 +1,160 @@
+"""From a teacher and options to a run folder with a distilled student."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from ..datasets.scene import Scene
+from ..errors import UserError
+from ..render.images import save_image
+from ..render.overview import recorded_cameras
+from ..render.renderer import render_image
+from ..representations.field import Field
+from ..representations.field_file import Precision
+from ..training.batches import PhotoBatches
+from ..training.budget import Budget
+from ..training.callbacks import Checkpoints, MetricsLog
+from ..training.evaluation import eval_settings
+from ..training.metrics import psnr
+from ..training.options import TrainOptions
+from ..training.recipes import recipe_for
+from ..training.run import (
+    CONFIG_NAME,
+    TrainResult,
+    background_source,
+    bad_config,
+    config_values,
+    held_out_view,
+    resolve_device,
+    run_log,
+    run_to_end,
+    start_run,
+)
+from ..training.teacher import Teacher
+from ..training.trainer import Callback, StepStats, Trainer
+from .distiller import Distiller
+from .inherit import inherit_occupancy, inherit_weights, new_student
+from .options import DistillOptions
+
+LONGEST = 256
+"""Pixels along the longer side of the view that student and teacher are compared in."""
+
+
+def distill_field(
+    teacher: Field,
+    options: DistillOptions,
+    out: Path,
+    *,
+    scene: Scene | None = None,
+    source: Path | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+    precision: Precision = "float16",
+) -> TrainResult:
+    """Convert a field into another representation, into the run folder ``out``.
+
+    Args:
+        teacher: any field, on the device that ``options`` name; it is not changed.
+        scene: its photographs, for a held-out view in the log and, where ``options.photographs`` asks for it, a last stage.
+        source: where the teacher was read from; kept in the run's config, so that the run can be resumed by name.
+        resume: continue from the newest checkpoint as if the run had never stopped.
+
+    Raises:
+        UserError: bad options or input, unwritable folder, divergence.
+    """
+    device = resolve_device(options.device)
+    if options.photographs and scene is None:
+        raise UserError("a last stage on photographs needs photographs; name a dataset with --data, or leave out --photographs")
+    recipe = recipe_for(options.to).with_overrides(rate=options.rate, samples=options.samples)
+    budget = Budget(options.steps, options.seconds)
+    torch.manual_seed(options.seed)
+    teacher = teacher.to(device)
+    asked = Teacher(teacher, steps=recipe.steps_per_diagonal, termination=recipe.termination)
+    snapshot = start_run(out, resume, device)
+    if snapshot:
+        student = snapshot.field
+    else:
+        student = new_student(teacher, options.to, options.family_options, options.seed)
+        if options.inherit:
+            inherit_weights(student, teacher)
+            inherit_occupancy(student.occupancy, teacher.occupancy)
+    photographs = PhotoBatches(scene, "train", device) if scene is not None and options.photographs else None
+    shown = TrainOptions(background="learned" if student.background is not None else "auto")
+    behind = background_source(shown, scene, student) if scene is not None else _black
+    distiller = Distiller(student, asked, options, recipe, budget, eval_settings(student, scene), behind, photographs)
+    if snapshot:
+        distiller.load_state(snapshot.tensors, snapshot.facts)
+    values = {"teacher": None if source is None else str(source.absolute()), "data": None if scene is None else str(scene.root)}
+    (out / CONFIG_NAME).write_text(yaml.safe_dump({**values, **_plain(asdict(options))}, sort_keys=False))
+    with run_log(out, distiller) as log:
+        watchers = held_out_view(out, scene, options.view_seconds, log)
+        if options.view_seconds > 0:
+            watchers = [*watchers, SideBySide(out, teacher, options.view_seconds, log)]
+        saver = Checkpoints(out, options.checkpoint_seconds, options.checkpoint_steps)
+        return run_to_end(distiller, out, log, saver, watchers, callbacks, precision)
+
+
+def read_distill_config(run: Path) -> tuple[Path, Path | None, DistillOptions]:
+    """Teacher, dataset and options a distillation was started with.
+
+    Raises:
+        UserError: the folder is no such run, or its config was mangled.
+    """
+    values = config_values(run)
+    if "teacher" not in values:
+        raise UserError(f"{run} is a training run, not a distillation; continue it with: fieldmorph train --resume --out {run}")
+    try:
+        teacher, data = values.pop("teacher"), values.pop("data")
+        values["stage_rates"] = tuple(values["stage_rates"])
+        return Path(teacher), None if data is None else Path(data), DistillOptions(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise bad_config(run, error) from error
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, for YAML that any reader understands."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, tuple | list) else value
+
+
+def _black(count: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.zeros(3)
+
+
+class SideBySide:
+    """Teacher and student in one view now and then: a picture in ``views/``, their PSNR in the log."""
+
+    def __init__(self, run: Path, teacher: Field, seconds: float, log: MetricsLog) -> None:
+        self.folder, self.seconds, self.log = run / "views", seconds, log
+        cameras = recorded_cameras(teacher) or Teacher(teacher).poses.cameras
+        camera = cameras[len(cameras) // 2]
+        shrink = max(1, -(-max(camera.width, camera.height) // LONGEST))
+        self.camera = camera.resized(max(1, camera.width // shrink), max(1, camera.height // shrink))
+        self.goal = render_image(teacher, self.camera, eval_settings(teacher)).rgb.clamp(0, 1).cpu()
+        self._last = 0.0
+
+    def __call__(self, trainer: Trainer, stats: StepStats) -> None:
+        now = trainer.budget.elapsed
+        if now - self._last < self.seconds and not trainer.budget.done:
+            return
+        self._last = now
+        start = time.perf_counter()
+        image = render_image(trainer.field, self.camera, eval_settings(trainer.field)).rgb.clamp(0, 1).cpu()
+        self.folder.mkdir(exist_ok=True)
+        save_image(self.folder / f"teacher-student-{stats.step:08d}.png", torch.cat([self.goal, image], 1))
+        seconds = round(now, 3)
+        row = {
+            "step": stats.step,
+            "seconds": seconds,
+            "agreement_psnr": psnr(image, self.goal),
+            "view_seconds": time.perf_counter() - start,
+        }
+        self.log.write(row)
