@@ -94,13 +94,9 @@ class VoxelEncoding:
 
 @dataclass(frozen=True)
 class HybridEncoding:
-    """Branches whose hand-over numbers are summed before block 2; each branch carries its own density head.
+    """Branches whose hand-over numbers are summed before block 2; each branch carries its own density head."""
 
-    Voxels as a branch hold the 16 numbers themselves: ``density`` the first, ``sh`` [rows, 15] the others; their pruned
-    vertices count as 0, and prune nothing from the sum.
-    """
-
-    branches: tuple[tuple[GridEncoding | VMEncoding | CPEncoding | VoxelEncoding, tuple[Tensor, ...]], ...]
+    branches: tuple[tuple[GridEncoding | VMEncoding | CPEncoding, tuple[Tensor, ...]], ...]
 
 
 Affine = tuple[float, ...]

@@ -134,7 +134,7 @@ def backbone(
     return x.to(start.dtype)
 
 
-def _handover(unit: Tensor, encoding: PlainEncoding, head: tuple[Tensor, ...]) -> Tensor:
+def _handover(unit: Tensor, encoding: GridEncoding | VMEncoding | CPEncoding | HybridEncoding, head: tuple[Tensor, ...]) -> Tensor:
     """PVD's 16 numbers at clamped unit coordinates, [N, 16]: raw log density first."""
     if isinstance(encoding, HybridEncoding):
         total: Tensor | None = None
@@ -146,8 +146,6 @@ def _handover(unit: Tensor, encoding: PlainEncoding, head: tuple[Tensor, ...]) -
         return total
     if isinstance(encoding, GridEncoding):
         return mlp(grid_encode(unit, encoding.table, encoding.layout), head)
-    if isinstance(encoding, VoxelEncoding):
-        return voxel_interpolate(unit, encoding.links, torch.cat([encoding.density[:, None], encoding.sh], -1), 0.0)
     if isinstance(encoding, VMEncoding):
         density = vm_products(unit, encoding.density_planes, encoding.density_lines)
         color = vm_products(unit, encoding.color_planes, encoding.color_lines)

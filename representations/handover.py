@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import kernels
-from ..kernels.lowered import CPEncoding, GridEncoding, HybridEncoding, Lowered, VMEncoding, VoxelEncoding
+from ..kernels.lowered import CPEncoding, GridEncoding, HybridEncoding, Lowered, VMEncoding
 from ..kernels.reference import inside_unit
 from ..kernels.reference_saliency import saliency_at
 from .field import Field, Geometry
@@ -23,7 +23,7 @@ from .options import FieldOptions
 from .packing import Part
 from .space import Space
 
-Branch = tuple[GridEncoding | VMEncoding | CPEncoding | VoxelEncoding | HybridEncoding, tuple[Tensor, ...]]
+Branch = tuple[GridEncoding | VMEncoding | CPEncoding | HybridEncoding, tuple[Tensor, ...]]
 
 
 class Encoder(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..kernels.lowered import CPEncoding, GridEncoding, HybridEncoding, VMEncoding, VoxelEncoding
+from ..kernels.lowered import CPEncoding, GridEncoding, HybridEncoding, VMEncoding
 from .field import Field
 from .handover import Encoder, HandoverField
 from .hashgrid import GridEncoder, HashGridOptions
@@ -19,7 +19,6 @@ from .options import FieldOptions
 from .packing import Part
 from .space import Space
 from .tensorf import CPEncoder, CPOptions, FactorEncoder, VMEncoder, VMOptions
-from .voxel_branch import VoxelEncoder
 
 FactorOptions = TypeVar("FactorOptions", VMOptions, CPOptions)
 
@@ -31,7 +30,7 @@ FACTOR_RATE = 2.0
 class HybridOptions(FieldOptions):
     """A sum of branches, by default a small hash grid for detail and planes and lines for the smooth rest."""
 
-    branches: tuple[Literal["hashgrid", "vm", "cp", "voxels"], ...] = ("hashgrid", "vm")
+    branches: tuple[Literal["hashgrid", "vm", "cp"], ...] = ("hashgrid", "vm")
     """The encoders that are summed."""
     levels: int = 8
     """hashgrid: resolutions."""
@@ -57,19 +56,13 @@ class HybridOptions(FieldOptions):
     """vm and cp: products (per mode) for colour."""
     l1: float = 4e-5
     """vm and cp: weight of the mean absolute density factor."""
-    voxel_start: int = 32
-    """voxels: resolution at the start, about voxel_start^3 vertices of 16 numbers."""
-    voxel_final: int = 80
-    """voxels: resolution after the last mark."""
     hidden: int = 64
     """Width of the hidden layers of all networks."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(1 <= len(self.branches) <= 4, "branches", "1 to 4 of hashgrid, vm, cp and voxels")
+        self.require(1 <= len(self.branches) <= 4, "branches", "1 to 4 of hashgrid, vm and cp")
         self.require(increasing_shares(self.marks), "marks", "increasing shares between 0 and 1")
-        self.require(2 <= self.voxel_start <= 256, "voxel_start", "2 to 256")
-        self.require(self.voxel_start <= self.voxel_final <= 256, "voxel_final", "voxel_start to 256")
         self.grid()
         self.factors(VMOptions)
 
@@ -118,8 +111,6 @@ class HybridEncoder(Encoder):
                 branches.append(GridEncoder(options.grid()))
             elif kind == "vm":
                 branches.append(VMEncoder(options.factors(VMOptions), space, part))
-            elif kind == "voxels":
-                branches.append(VoxelEncoder(options.voxel_start, options.voxel_final, options.marks, space, part))
             else:
                 branches.append(CPEncoder(options.factors(CPOptions), space, part))
         self.branches = nn.ModuleList(branches)
@@ -142,7 +133,7 @@ class HybridEncoder(Encoder):
         parts = []
         for branch in self.encoders:
             encoding, head = branch.lower() or (None, ())
-            assert isinstance(encoding, GridEncoding | VMEncoding | CPEncoding | VoxelEncoding)
+            assert isinstance(encoding, GridEncoding | VMEncoding | CPEncoding)
             parts.append((encoding, head))
         return HybridEncoding(tuple(parts)), ()
 

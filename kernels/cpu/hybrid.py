@@ -12,7 +12,7 @@ import numpy as np
 from numba.extending import overload, register_jitable
 from torch import Tensor
 
-from ..lowered import CPEncoding, GridEncoding, HybridEncoding, Lowered, VMEncoding, VoxelEncoding
+from ..lowered import CPEncoding, GridEncoding, HybridEncoding, Lowered, VMEncoding
 from .cp import CPField
 from .drive import Shape
 from .factors import HAND
@@ -30,12 +30,11 @@ from .grid import GridField
 from .jit import OVERLOAD, TILE
 from .plan import CHECKS, PLANNERS, SH, Packer, Plan, activations, network_scratch
 from .vm import VMField
-from .voxels import VoxelField, link_reason
 
 _F0 = np.float32(0.0)
-_TABLES = {GridField: 1, VMField: 13, CPField: 7, VoxelField: 2}
+_TABLES = {GridField: 1, VMField: 13, CPField: 7}
 """Gradient arrays of each family."""
-_BRANCHES = (GridEncoding, VMEncoding, CPEncoding, VoxelEncoding)
+_BRANCHES = (GridEncoding, VMEncoding, CPEncoding)
 
 
 class HybridField(NamedTuple):
@@ -220,10 +219,7 @@ def plan_hybrid(lowered: Lowered, encoding: HybridEncoding) -> Plan:
     row, act = 0, HAND * TILE
     tables: list[Tensor] = []
     for start, plan in zip(starts, plans, strict=True):
-        if isinstance(plan.field, VoxelField):  # no network; where it is pruned, the other branches speak alone
-            fields.append(plan.field._replace(void=np.float32(0.0), empty=np.float32(0.0)))
-        else:
-            fields.append(plan.field._replace(weights=weights[start : start + plan.packed]))
+        fields.append(plan.field._replace(weights=weights[start : start + plan.packed]))
         places.append((row, start, act, plan.parts))
         row, act = row + plan.shape.encoded, act + plan.shape.acts
         tables += plan.tables
@@ -235,13 +231,6 @@ def plan_hybrid(lowered: Lowered, encoding: HybridEncoding) -> Plan:
     return Plan(field, shape, tables, packer.tensors, packer.places, packer.length, sum(plan.parts for plan in plans))
 
 
-def branch_reason(encoding: VoxelEncoding) -> str | None:
-    """Why voxels have no compiled kernel as a branch, or None."""
-    if encoding.sh.shape[1:] != (HAND - 1,) or encoding.density.shape != encoding.sh.shape[:1]:
-        return "voxels that do not hold the 16 hand-over numbers have no compiled kernel in a composition"
-    return link_reason(encoding.links, encoding.density.shape[0])
-
-
 def check_hybrid(lowered: Lowered) -> str | None:
     encoding = lowered.encoding
     assert isinstance(encoding, HybridEncoding)
@@ -250,10 +239,7 @@ def check_hybrid(lowered: Lowered) -> str | None:
     for branch, head in encoding.branches:
         part = Lowered(lowered.lower, lowered.upper, lowered.unbounded, branch, head, lowered.color_head)
         name = type(branch).__name__
-        if isinstance(branch, VoxelEncoding):
-            reason = branch_reason(branch)
-        else:
-            reason = CHECKS[type(branch)](part) if type(branch) in _BRANCHES else f"no compiled kernel for {name} in a composition"
+        reason = CHECKS[type(branch)](part) if type(branch) in _BRANCHES else f"no compiled kernel for {name} in a composition"
         if reason is None and any(max(w.shape) > 256 for w in head):
             reason = "a network wider than 256 has no compiled kernel"
         if reason is not None:

@@ -55,7 +55,6 @@ class VoxelField(NamedTuple):
     sh: np.ndarray  # [rows * 3 B]
     bands: int  # B
     empty: float  # float32
-    void: float  # float32: the raw log density where all vertices are pruned
 
 
 late_family(VoxelField)
@@ -151,7 +150,7 @@ def _encode_tile(field, unit, uoff, x, xoff, rows, work):  # type: ignore[no-unt
                 row = rows[corner * TILE + s]
                 found = max(found, row)
                 total += work[corner * TILE + s] * (density[row] if row >= 0 else field.empty)
-            x[xoff + s] = total if found >= 0 else field.void
+            x[xoff + s] = total if found >= 0 else _VOID
 
     return compiled
 
@@ -321,7 +320,7 @@ def plan_voxels(lowered: Lowered, encoding: VoxelEncoding) -> Plan:
     numbers = 1 + 3 * bands
     field = VoxelField(
         flat(encoding.links), np.array(encoding.links.shape, np.int64), flat(encoding.density), flat(encoding.sh), bands,
-        np.float32(encoding.empty), _VOID,
+        np.float32(encoding.empty),
     )  # fmt: skip
     shape = Shape(numbers, numbers, 16, ROWS, WORK + 256, 1, 1)
     return Plan(field, shape, [encoding.density, encoding.sh], [], [], 0, slabs(encoding.links))

@@ -35,7 +35,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "hashgrid-tiled": {**SMALL["hashgrid"], "encoding": "tiled"},
     "hashgrid-single": {**SMALL["hashgrid"], "encoding": "dense", "levels": 1, "finest": 16},
     "voxels-degree4": {**SMALL["voxels"], "degree": 4},
-    "hybrid-voxels": {**SMALL["hybrid"], "branches": ("voxels", "hashgrid"), "voxel_start": 8, "voxel_final": 12},
     "hybrid-three": {**SMALL["hybrid"], "branches": ("cp", "hashgrid", "vm")},
 }
 """Further settings that run through the whole suite: "family-name" -> options."""

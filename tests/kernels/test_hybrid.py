@@ -6,18 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from family_cases import (
-    LOWER,
-    UPPER,
-    check_evaluate,
-    check_render,
-    check_sizes,
-    check_threads,
-    cp_encoding,
-    lowered,
-    vm_encoding,
-    voxel_encoding,
-)
+from family_cases import LOWER, UPPER, check_evaluate, check_render, check_sizes, check_threads, cp_encoding, lowered, vm_encoding
 from kernel_cases import grid_field, head
 
 from fieldmorph.kernels import cpu
@@ -30,15 +19,12 @@ def composition(*branches: str) -> Lowered:
         if name == "grid":
             field = grid_field(4, seed=3)
             parts.append((field.encoding, field.density_head))
-        elif name == "voxels":
-            voxels = voxel_encoding()
-            parts.append((replace(voxels, sh=torch.randn(len(voxels.density), 15, generator=torch.Generator().manual_seed(4))), ()))
         else:
             parts.append((vm_encoding(density=8, color=24) if name == "vm" else cp_encoding(density=20, color=24), ()))
     return lowered(HybridEncoding(tuple(parts)))
 
 
-@pytest.mark.parametrize("branches", [("grid", "vm"), ("cp", "grid", "grid"), ("voxels", "grid")])
+@pytest.mark.parametrize("branches", [("grid", "vm"), ("cp", "grid", "grid")])
 def test_composition(branches: tuple[str, ...]) -> None:
     field = composition(*branches)
     check_evaluate(field)
