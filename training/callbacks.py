@@ -19,7 +19,10 @@ from .trainer import StepStats, Trainer
 
 
 class MetricsLog:
-    """``metrics.jsonl`` and TensorBoard scalars, every ``every`` steps; a resumed run drops lines of steps it will repeat."""
+    """``metrics.jsonl`` and TensorBoard scalars, every ``every`` steps and where a stage begins.
+
+    A resumed run drops lines of steps it will repeat.
+    """
 
     def __init__(self, run: Path, first_step: int, every: int = 50) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
@@ -30,13 +33,14 @@ class MetricsLog:
             self.path.write_text("".join(line + "\n" for line in kept))
         self.file = open(self.path, "a", buffering=1)  # noqa: SIM115 - lives as long as the run
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
-        self._squares, self._count = 0.0, 0
+        self._squares, self._count, self._stage = 0.0, 0, ""
 
     def __call__(self, trainer: Trainer, stats: StepStats) -> None:
         self._squares += stats.mse
         self._count += 1
-        if stats.step % self.every:
+        if stats.step % self.every and stats.stage == self._stage:
             return
+        self._stage = stats.stage
         row = {
             "step": stats.step,
             "seconds": round(trainer.budget.elapsed, 3),

@@ -280,15 +280,6 @@ def test_render_rays_without_rays_or_matter() -> None:
     assert none.rgb.shape == (0, 3)
 
 
-def test_what_the_field_itself_must_apply_is_refused() -> None:
-    import dataclasses
-
-    lowered = dataclasses.replace(_lowered(), saliency=torch.zeros(2, 2, 2))
-    assert "saliency" in str(ops.supports(lowered))
-    with pytest.raises(ValueError, match="saliency"):
-        ops.evaluate(lowered, torch.zeros(1, 3), torch.tensor([[0.0, 0.0, 1.0]]))
-
-
 @pytest.mark.parametrize("sparse", [False, True])
 def test_adam_against_torch(sparse: bool) -> None:
     param = torch.nn.Parameter(_random(6, 3))
