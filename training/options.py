@@ -47,5 +47,13 @@ class TrainOptions:
             raise ValueError(f"--seconds must be positive, got {self.seconds}")
         if self.rate is not None and not 0 < self.rate < 10:
             raise ValueError(f"--rate must lie between 0 and 10, got {self.rate}")
-        if self.samples is not None and self.samples < 256:
-            raise ValueError(f"--samples must be at least 256, got {self.samples}")
+        if self.samples is not None and not 256 <= self.samples <= 1 << 24:
+            raise ValueError(f"--samples must be 256 to {1 << 24}, got {self.samples}")
+        if not 0 <= self.seed < 1 << 63:
+            raise ValueError(f"--seed must be 0 to 2^63 - 1, got {self.seed}")
+        if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
+            raise ValueError(f"--checkpoint-steps must be at least 1, got {self.checkpoint_steps}")
+        if not self.checkpoint_seconds > 0:
+            raise ValueError(f"--checkpoint-seconds must be positive, got {self.checkpoint_seconds}")
+        if not self.view_seconds >= 0:
+            raise ValueError(f"--view-seconds must not be negative, got {self.view_seconds}")

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from fieldmorph.training import TrainOptions
 from fieldmorph.training.budget import Budget, RateSchedule
 
 
@@ -35,3 +36,12 @@ def test_rates_warm_up_then_decay_to_their_end() -> None:
     assert schedule.factor(100, 0.4) == 1.0
     assert schedule.factor(100, 0.75) == pytest.approx(0.1)
     assert schedule.factor(100, 1.0) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"seed": -1}, {"seed": 1 << 63}, {"checkpoint_steps": 0}, {"checkpoint_seconds": 0.0}, {"view_seconds": float("nan")}, {"samples": 8}],
+)
+def test_options_out_of_range_are_refused_by_name(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="--" + next(iter(wrong)).replace("_", "-")):
+        TrainOptions(**wrong)  # type: ignore[arg-type]
