@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
+
+from ..training.options import RunOptions
 
 STAGES = ("features", "points", "rays", "photographs")
 """PVD's three stages (section 3.3), and the optional last one."""
 
 
 @dataclass(frozen=True)
-class DistillOptions:
+class DistillOptions(RunOptions):
     """Everything that decides a distillation's result; saved as ``config.yaml`` in the run folder.
 
     Weights are of root mean squares. PVD's, of the norms of whole batches, are 0.002 for features, density and colour
@@ -20,16 +20,6 @@ class DistillOptions:
 
     to: str = "vm"
     """Family of the student."""
-    steps: int | None = None
-    """Budget in optimisation steps; the same seed then gives the same parameters bit for bit on a CPU."""
-    seconds: float | None = None
-    """Budget in seconds of distilling (saving and evaluating not counted)."""
-    seed: int = 0
-    device: str = "auto"
-    rate: float | None = None
-    """Base learning rate; None: the family's own."""
-    samples: int | None = None
-    """Field evaluations per step that the ray batch adapts to; None: the family's own."""
     features_until: float = 1 / 15
     """Share of the budget at which the stage of features ends (PVD: 2,000 of 30,000 steps)."""
     points_until: float = 1 / 6
@@ -55,22 +45,9 @@ class DistillOptions:
     """PVD-AL, level 3: compare features, density and colour only at the points that make up most of a ray."""
     photographs: float = 0.0
     """Share of the budget, at its end, that trains on photographs where a dataset is given."""
-    checkpoint_seconds: float = 60.0
-    checkpoint_steps: int | None = None
-    view_seconds: float = 30.0
-    """Render a view of student and teacher this often (0: never); its time does not count."""
-    family_options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Options of the student's family that differ from its defaults."""
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 0:
-            raise ValueError(f"--steps must not be negative, got {self.steps}")
-        if self.seconds is not None and not 0 < self.seconds < 1e9:
-            raise ValueError(f"--seconds must be positive, got {self.seconds}")
-        if self.rate is not None and not 0 < self.rate < 10:
-            raise ValueError(f"--rate must lie between 0 and 10, got {self.rate}")
-        if self.samples is not None and self.samples < 256:
-            raise ValueError(f"--samples must be at least 256, got {self.samples}")
+        super().__post_init__()
         if not 0 <= self.photographs < 1:
             raise ValueError(f"--photographs must lie between 0 and 1, got {self.photographs}")
         if not 0 <= self.features_until <= self.points_until <= 1:

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from .. import progress
 from ..errors import UserError
-from .options import Compute, FamilyOptions, Talk, WarmUp, claim_folder, describe_scene, open_scene, parse_settings, start_folder, value
+from .options import Compute, FamilyOptions, Running, Talk, WarmUp, describe_scene, open_scene, parse_settings, start_folder, value
 from .train import RUN_FILES
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ CHANGEABLE = ("steps", "seconds", "device", "checkpoint_seconds", "checkpoint_st
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distill(Compute, FamilyOptions, Talk):
+class Distill(Running, Compute, FamilyOptions, Talk):
     """Convert a field into another representation by learning from it; no photographs are needed.
 
     Goes through PVD's stages (features, points, rays), looking most at what student and teacher differ in (PVD-AL).
@@ -46,30 +46,14 @@ class Distill(Compute, FamilyOptions, Talk):
 
     teacher: Annotated[Positional[Path | None], value("TEACHER")] = None
     """Field file or run folder to convert. May be left out with --resume."""
-    out: Annotated[Path, value("RUN")]
-    """Run folder to write to."""
     to: Annotated[str | None, value("NAME", "vm")] = None
     """Family of representation to convert into: hashgrid, mlp, vm, cp, voxels, hybrid."""
-    steps: Annotated[int | None, value("N")] = None
-    """Budget in optimisation steps, over the whole run. The same seed then gives the same field bit for bit on a CPU."""
-    seconds: Annotated[float | None, value("S", "300 without --steps")] = None
-    """Budget in seconds, over the whole run; saving and evaluating do not count."""
-    resume: bool = False
-    """Continue the run in --out from its newest checkpoint, with its own settings."""
-    overwrite: bool = False
-    """Replace the run that --out holds."""
-    seed: Annotated[int | None, value("K", "0")] = None
-    """Seed of all that is random."""
     data: Annotated[Path | None, value("DATA")] = None
     """Dataset to compare with, and to finish on with --photographs."""
     photographs: Annotated[float | None, value("SHARE", "0")] = None
     """Share of the budget, at its end, that trains on the photographs of --data."""
     against: Annotated[Path | None, value("RUN")] = None
     """A run trained from scratch, to be drawn into the report."""
-    rate: Annotated[float | None, value("R", "the family's own")] = None
-    """Base learning rate."""
-    samples: Annotated[int | None, value("N", "the family's own")] = None
-    """Field evaluations per step, to which the batch of rays adapts; fewer need less memory."""
     stages: Annotated[Switch | None, value("on|off", "on")] = None
     """Off: all losses act from the start."""
     clamp: Annotated[Switch | None, value("on|off", "on")] = None
@@ -82,18 +66,12 @@ class Distill(Compute, FamilyOptions, Talk):
     """Take along rays that were hard before."""
     active_points: Annotated[Switch | None, value("on|off", "on")] = None
     """Compare only at the points that make up most of a ray."""
-    checkpoint_seconds: Annotated[float | None, value("S", "60")] = None
-    """Save a checkpoint whenever so many seconds have passed."""
-    checkpoint_steps: Annotated[int | None, value("N")] = None
-    """Save a checkpoint every so many steps, too."""
     view_seconds: Annotated[float | None, value("S", "30")] = None
     """Render a view of teacher and student so often; 0 never does."""
 
     def run(self) -> int:
         self.talk()
-        if self.steps is not None and self.seconds is not None:
-            raise UserError("give the budget as --steps or as --seconds, not both")
-        claim_folder(self.out, overwrite=self.overwrite, resume=self.resume)
+        self.claim()
         device = self.choose_device()
         options, source, data = self._options()
         warm_up = WarmUp(options.to, device)

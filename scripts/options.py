@@ -86,6 +86,42 @@ class FamilyOptions:
     """An option of the field's family, for example levels=8; `fieldmorph info --family NAME` lists them."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """Flags of verbs that learn into a run folder."""
+
+    out: Annotated[Path, value("RUN")]
+    """Run folder to write to."""
+    steps: Annotated[int | None, value("N")] = None
+    """Budget in optimisation steps, over the whole run. The same seed then gives the same field bit for bit on a CPU."""
+    seconds: Annotated[float | None, value("S", "300 without --steps")] = None
+    """Budget in seconds, over the whole run; saving and evaluating do not count."""
+    resume: bool = False
+    """Continue the run in --out from its newest checkpoint, with its own settings."""
+    overwrite: bool = False
+    """Replace the run that --out holds."""
+    seed: Annotated[int | None, value("K", "0")] = None
+    """Seed of all that is random."""
+    rate: Annotated[float | None, value("R", "the family's own")] = None
+    """Base learning rate."""
+    samples: Annotated[int | None, value("N", "the family's own")] = None
+    """Field evaluations per step, to which the batch of rays adapts; fewer need less memory."""
+    checkpoint_seconds: Annotated[float | None, value("S", "60")] = None
+    """Save a checkpoint whenever so many seconds have passed."""
+    checkpoint_steps: Annotated[int | None, value("N")] = None
+    """Save a checkpoint every so many steps, too."""
+
+    def claim(self) -> None:
+        """Refuse two budgets and a folder that must not be written to.
+
+        Raises:
+            UserError: either.
+        """
+        if self.steps is not None and self.seconds is not None:
+            raise UserError("give the budget as --steps or as --seconds, not both")
+        claim_folder(self.out, overwrite=self.overwrite, resume=self.resume)
+
+
 def parse_settings(pairs: Sequence[str], options_type: Any) -> dict[str, str]:
     """``--set key=value`` texts by key; the family converts the values.
 

@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from .. import progress
 from ..errors import UserError
-from .options import Compute, FamilyOptions, Talk, WarmUp, claim_folder, describe_scene, open_scene, parse_settings, start_folder, value
+from .options import Compute, FamilyOptions, Running, Talk, WarmUp, describe_scene, open_scene, parse_settings, start_folder, value
 
 if TYPE_CHECKING:
     from ..datasets.scene import Scene
@@ -29,7 +29,7 @@ STATES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Compute, FamilyOptions, Talk):
+class Train(Running, Compute, FamilyOptions, Talk):
     """Train a field on a folder of posed images.
 
     The run folder receives the field (field.field), checkpoints, config.yaml, metrics.jsonl,
@@ -38,30 +38,10 @@ class Train(Compute, FamilyOptions, Talk):
 
     data: Annotated[Positional[Path | None], value("DATA")] = None
     """Folder of a dataset, or its transforms.json. May be left out with --resume."""
-    out: Annotated[Path, value("RUN")]
-    """Run folder to write to."""
     field: Annotated[str | None, value("NAME", "hashgrid")] = None
     """Family of representation: hashgrid, mlp, vm, cp, voxels, hybrid."""
-    steps: Annotated[int | None, value("N")] = None
-    """Budget in optimisation steps, over the whole run. The same seed then gives the same field bit for bit on a CPU."""
-    seconds: Annotated[float | None, value("S", "300 without --steps")] = None
-    """Budget in seconds of training, over the whole run; saving and evaluating do not count."""
-    resume: bool = False
-    """Continue the run in --out from its newest checkpoint, with its own settings."""
-    overwrite: bool = False
-    """Replace the run that --out holds."""
-    seed: Annotated[int | None, value("K", "0")] = None
-    """Seed of all that is random."""
     background: Annotated[Literal["auto", "white", "black", "random", "learned"] | None, value("COLOUR", "auto")] = None
     """What shows behind the scene while training: white, black, random, learned; auto is random behind images with alpha."""
-    rate: Annotated[float | None, value("R", "the family's own")] = None
-    """Base learning rate."""
-    samples: Annotated[int | None, value("N", "the family's own")] = None
-    """Field evaluations per step, to which the batch of rays adapts; fewer need less memory."""
-    checkpoint_seconds: Annotated[float | None, value("S", "60")] = None
-    """Save a checkpoint whenever so many seconds of training have passed."""
-    checkpoint_steps: Annotated[int | None, value("N")] = None
-    """Save a checkpoint every so many steps, too."""
     compress: Annotated[Literal["none", "hollow"] | None, value("HOW", "none")] = None
     """hollow: a hash grid learns which part of space its features are for, and the rest is pruned (HollowNeRF)."""
     keep: Annotated[float | None, value("SHARE", "0.06")] = None
@@ -73,13 +53,11 @@ class Train(Compute, FamilyOptions, Talk):
 
     def run(self) -> int:
         self.talk()
-        if self.steps is not None and self.seconds is not None:
-            raise UserError("give the budget as --steps or as --seconds, not both")
         if self.view:
             from ..viewer.gui import require_window
 
             require_window()
-        claim_folder(self.out, overwrite=self.overwrite, resume=self.resume)
+        self.claim()
         device = self.choose_device()
         options, data = self._options()
         warm_up = WarmUp("hollow" if options.compress == "hollow" else options.field, device)

@@ -10,35 +10,27 @@ BackgroundMode = Literal["auto", "white", "black", "random", "learned"]
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """Everything that decides a run's result; saved as ``config.yaml`` in the run folder."""
+class RunOptions:
+    """What every run is asked, whatever it learns from."""
 
-    field: str = "hashgrid"
-    """Family of representation to train."""
     steps: int | None = None
     """Budget in optimisation steps; the same seed then gives the same parameters bit for bit on a CPU."""
     seconds: float | None = None
-    """Budget in seconds of training (saving and evaluating not counted)."""
+    """Budget in seconds of learning (saving and evaluating not counted)."""
     seed: int = 0
     device: str = "auto"
-    background: BackgroundMode = "auto"
-    """What shows behind the scene while training; auto: random behind images with alpha, none behind photographs."""
     rate: float | None = None
     """Base learning rate; None: the family's own."""
     samples: int | None = None
     """Field evaluations per step that the ray batch adapts to; None: the family's own."""
     checkpoint_seconds: float = 60.0
-    """Save a checkpoint whenever this many seconds of training have passed."""
+    """Save a checkpoint whenever this many seconds of learning have passed."""
     checkpoint_steps: int | None = None
     """Save a checkpoint every so many steps, as well."""
     view_seconds: float = 30.0
-    """Render a held-out view this often (0: never); its time does not count as training."""
-    compress: Literal["none", "hollow"] = "none"
-    """hollow: prune the field's saliency grid while training (HollowNeRF)."""
-    keep: float = 0.06
-    """hollow: greatest share of the saliency grid that stays open."""
+    """Render a view this often (0: never); its time does not count."""
     family_options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Options of the family that differ from its defaults."""
+    """Options of the family that is learned that differ from its defaults."""
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 0:
@@ -57,3 +49,17 @@ class TrainOptions:
             raise ValueError(f"--checkpoint-seconds must be positive, got {self.checkpoint_seconds}")
         if not self.view_seconds >= 0:
             raise ValueError(f"--view-seconds must not be negative, got {self.view_seconds}")
+
+
+@dataclass(frozen=True)
+class TrainOptions(RunOptions):
+    """Everything that decides a run's result; saved as ``config.yaml`` in the run folder."""
+
+    field: str = "hashgrid"
+    """Family of representation to train."""
+    background: BackgroundMode = "auto"
+    """What shows behind the scene while training; auto: random behind images with alpha, none behind photographs."""
+    compress: Literal["none", "hollow"] = "none"
+    """hollow: prune the field's saliency grid while training (HollowNeRF)."""
+    keep: float = 0.06
+    """hollow: greatest share of the saliency grid that stays open."""

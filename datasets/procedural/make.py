@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from PIL import Image
 from ...errors import UserError
 from ...render.camera import Camera
 from ..images import Progress, run_parallel
+from .folder import scene_folder
 from .poses import ANGLE_X, random_cameras, turntable
 from .world import Picture, geometry
 
@@ -51,41 +50,16 @@ def make_scene(
         raise UserError(f"the seed must not be negative, got {seed}")
     if not 1 <= samples <= 16:
         raise UserError(f"samples must lie between 1 and 16, got {samples}")
-    folder = Path(out).expanduser().absolute()
-    _check_target(folder, overwrite)
     rng = np.random.default_rng([seed, 1])
     views = {
         "train": random_cameras(train, size, rng, "train"),
         "val": random_cameras(val, size, rng, "val"),
         "test": turntable(test, size, "test"),
     }
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise UserError(f"{folder.parent}: cannot be written ({error.strerror}); choose another output folder") from error
-    try:
+    ours = (*SPLITS, *(f"transforms_{split}.json" for split in SPLITS))
+    with scene_folder(out, overwrite, ours) as (part, folder):
         _write(part, views, seed, samples, progress)
-        replace_folder(part, folder)
-    except OSError as error:
-        raise UserError(f"{folder}: the scene could not be written ({error.strerror}); free disk space or choose another folder") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return folder
-
-
-def _check_target(folder: Path, overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; choose a folder for the scene")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not overwrite:
-        raise UserError(f"{folder}: the folder is not empty; choose another, or replace the scene in it with --overwrite")
-    foreign = {entry.name for entry in folder.iterdir()} - {*SPLITS, *(f"transforms_{split}.json" for split in SPLITS)}
-    if foreign:
-        raise UserError(
-            f"{folder}: holds other things than a scene ({sorted(foreign)[0]}), which --overwrite would delete; choose another folder"
-        )
 
 
 def _write(folder: Path, views: dict[str, list[Camera]], seed: int, samples: int, progress: Progress | None) -> None:
@@ -115,26 +89,3 @@ def _transforms(cameras: Sequence[Camera], seed: int) -> dict[str, Any]:
         for camera in cameras
     ]
     return {"camera_angle_x": ANGLE_X, "procedural": {"seed": seed}, "frames": frames}
-
-
-def replace_folder(part: Path, folder: Path) -> None:
-    """Put the finished folder in place; an old scene is moved aside first and deleted last."""
-    os.chmod(part, 0o777 & ~_umask())
-    if not folder.exists():
-        os.rename(part, folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    os.rename(folder, old / "scene")
-    try:
-        os.rename(part, folder)
-    except OSError:
-        os.rename(old / "scene", folder)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from ...errors import UserError
 from ...render.camera import Camera, look_at
 from ...render.video import open_video
 from ..images import Progress, run_parallel
-from .make import replace_folder
+from .folder import scene_folder
 from .movers import BACKDROP, Moment
 
 TARGET = (0.0, 0.15, -0.25)
@@ -25,6 +24,9 @@ NEAR, FAR = 1.6, 5.2
 """Depth bounds written to poses_bounds.npy, world units."""
 TRUTH = "ground_truth"
 """Folder of exact frames and of masks of what moves, of the held-out camera."""
+TABLE = "poses_bounds.npy"
+OURS = ("cam[0-9][0-9].mp4", TABLE, TRUTH, "video.json", "frames")
+"""What such a scene consists of; frames is where the reader keeps decoded ones."""
 
 
 def rig(count: int, width: int, height: int) -> list[Camera]:
@@ -70,31 +72,9 @@ def make_video_scene(
         raise UserError(f"a video's sides are even and lie between 16 and 4096 pixels, got {width}x{height}")
     if seed < 0 or not 1 <= samples <= 16:
         raise UserError(f"the seed must not be negative and samples lie between 1 and 16, got {seed} and {samples}")
-    folder = Path(out).expanduser().absolute()
-    _check_target(folder, overwrite)
-    views = rig(cameras, width, height)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise UserError(f"{folder.parent}: cannot be written ({error.strerror}); choose another output folder") from error
-    try:
-        _write(part, views, frames, seed, samples, fps, progress)
-        replace_folder(part, folder)
-    except OSError as error:
-        raise UserError(f"{folder}: the scene could not be written ({error.strerror}); free disk space or choose another folder") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with scene_folder(out, overwrite, OURS, sign=TABLE) as (part, folder):
+        _write(part, rig(cameras, width, height), frames, seed, samples, fps, progress)
     return folder
-
-
-def _check_target(folder: Path, overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; choose a folder for the scene")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not overwrite or not (folder / "poses_bounds.npy").is_file():
-        raise UserError(f"{folder}: the folder is not empty; choose another, or replace a multi-view video in it with --overwrite")
 
 
 def _write(folder: Path, views: list[Camera], frames: int, seed: int, samples: int, fps: float, progress: Progress | None) -> None:
@@ -124,7 +104,7 @@ def _write(folder: Path, views: list[Camera], frames: int, seed: int, samples: i
             with open_video(folder / f"{view.name}.mp4", fps) as film:
                 for f in range(frames):
                     film(pixels[k, f])
-    np.save(folder / "poses_bounds.npy", poses_bounds(views))
+    np.save(folder / TABLE, poses_bounds(views))
     (folder / "video.json").write_text(json.dumps({"procedural": {"seed": seed, "dynamic": True}, "frames": frames, "fps": fps}))
 
 
