@@ -36,6 +36,9 @@ ABLATIONS: dict[str, dict[str, bool]] = {
 }
 """What is left out -> options."""
 
+FIRST_MARK = 60.0
+"""Seconds after which a curve begins: an MLP that has learned nothing is fog, whose pictures take a minute each."""
+
 
 class Watch(Protocol):
     """Makes the callback that shows a part's progress: ``watch(title)``, used as a context manager by the caller."""
@@ -57,6 +60,8 @@ class Experiment:
     seed: int = 0
     views: int = 25
     """Test views that score every field."""
+    curve_views: int = 5
+    """Of them, those that score a curve's points."""
 
     def __post_init__(self) -> None:
         path = self.folder / RESULTS
@@ -115,7 +120,7 @@ class Experiment:
         return self.part(name, measure)
 
     def _measured(self, title: str, seconds: float, curve: bool, work: Callable[[Sequence[Callback]], TrainResult]) -> dict[str, Any]:
-        scorer = ScoreAtMarks(self.scene, self.views, seconds, lambda progress, spent, psnr: None) if curve else None
+        scorer = ScoreAtMarks(self.scene, self.curve_views, seconds, lambda *_: None, first=FIRST_MARK) if curve else None
         result = self.watch(title, lambda follow: work([follow] if scorer is None else [follow, scorer]))
         if not result.finished:
             raise KeyboardInterrupt

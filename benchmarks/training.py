@@ -29,9 +29,12 @@ class ScoreAtMarks:
     ``on_point(progress, seconds, psnr)`` is told each point; they collect in ``points``.
     """
 
-    def __init__(self, scene: Scene, views: int, seconds: float, on_point: Callable[[float, float, float], None]) -> None:
+    def __init__(
+        self, scene: Scene, views: int, seconds: float, on_point: Callable[[float, float, float], None], first: float = 0.0
+    ) -> None:
+        """``first``: marks before it are left out, for families whose first pictures are fog, which takes long to draw."""
         self.scene, self.views, self.seconds, self.on_point = scene, views, seconds, on_point
-        self.marks = [mark for mark in MARKS if mark < seconds]
+        self.marks = [mark for mark in MARKS if first <= mark < seconds]
         self.points: list[dict[str, float]] = []
 
     def __call__(self, trainer: Trainer, stats: StepStats) -> None:
