@@ -242,7 +242,8 @@ def hash_to_mlp(
     student = experiment.distilled("hashgrid to mlp", teacher, DistillOptions(to="mlp", seconds=seconds), curve=True)
     experiment.trained("mlp", scratch_seconds, curve=True)
     scratch, taught = experiment.results["scratch mlp"], experiment.results["teacher hashgrid"]
-    reached = seconds_to(student["curve"], scratch["psnr"])
+    final = scratch["curve"][-1]["psnr"]  # of the same views as the student's curve
+    reached = seconds_to(student["curve"], final)
     with_teacher = None if reached is None else reached + taught["seconds"]
 
     def ratio(spent: float | None) -> str:
@@ -276,7 +277,8 @@ def hash_to_mlp(
     ]
     text = [
         f"# Hash grid to MLP on {experiment.scene.name}",
-        f"Same renderer, kernels and machine, one after the other; {experiment.views} test views; seed {experiment.seed}. "
+        f"Same renderer, kernels and machine, one after the other; {experiment.views} test views, {experiment.curve_views} of them along "
+        f"the curves; seed {experiment.seed}. "
         "Learning rates follow each run's own budget.",
         markdown_table(("what", "PSNR (dB)", "time"), rows),
         "## At equal time",
