@@ -37,6 +37,16 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+_FOREIGN = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"PK\x03\x04": "a ZIP archive (PyTorch's checkpoints are such)",
+    b"\x1f\x8b": "a gzip archive",
+    b"%PDF": "a PDF document",
+    b"ply\n": "a PLY mesh or point cloud",
+    b"\x80\x04\x95": "a Python pickle, which is never read",
+}
+"""First bytes of files that people take for a field file."""
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
@@ -106,8 +116,12 @@ def read_container(file: BinaryIO) -> Container:
     file.seek(0)
     if size < 10:
         raise ValueError(f"it holds only {size} bytes")
-    (length,) = struct.unpack("<Q", file.read(8))
+    start = file.read(8)
+    (length,) = struct.unpack("<Q", start)
     if not 2 <= length <= MAX_HEADER:
+        for signature, kind in _FOREIGN.items():
+            if start.startswith(signature):
+                raise ValueError(f"it is {kind}")
         raise ValueError(f"its header would be {length} bytes long, which is no field file's (at most {MAX_HEADER})")
     if length > size - 8:
         raise ValueError(f"its header of {length} bytes is cut off after {size - 8}")

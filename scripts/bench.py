@@ -13,7 +13,7 @@ from tyro.conf import UseAppendAction
 from .. import __version__, progress
 from ..errors import UserError
 from .info import LIBRARIES, version_of
-from .options import Talk, WarmUp, open_scene, start_folder, value
+from .options import Talk, WarmUp, check_file_target, open_scene, start_folder, value
 
 if TYPE_CHECKING:
     from ..datasets.scene import Scene
@@ -88,8 +88,8 @@ class Bench(Talk):
                 raise UserError(f"--{name} {number}: give 1 to {most}")
         if not 0 < self.seconds < 1e6:
             raise UserError(f"--seconds {self.seconds}: give a positive number")
-        if self.json is not None and not self.json.absolute().parent.is_dir():
-            raise UserError(f"--json {self.json}: the folder {self.json.parent} does not exist; make it first")
+        if self.json is not None:
+            check_file_target(self.json, "--json")
 
     def _operations(self, roof: Any) -> list[dict[str, Any]]:
         from ..benchmarks.operations import cases, implementations, known_families, measure

@@ -12,7 +12,7 @@ from tyro.conf import Positional
 from .. import progress
 from ..errors import UserError
 from .eval import compare_fingerprint, recorded_data
-from .options import Compute, Talk, WarmUp, open_scene, value
+from .options import Compute, Talk, WarmUp, claim_file, open_scene, value
 
 if TYPE_CHECKING:
     from ..compress.search import Goal, Probe
@@ -165,17 +165,3 @@ def parse_bytes(text: str) -> int:
     if match is None or unit is None or not 1000 <= float(match[1]) * unit <= 1e12:
         raise UserError(f"--target-size {text}: write a size such as 500000, 500KB or 0.5MB, at least 1KB")
     return int(float(match[1]) * unit)
-
-
-def claim_file(out: Path, *, overwrite: bool) -> None:
-    """Make sure that a file can be written to ``out``, before anything else is done; nothing is touched yet.
-
-    Raises:
-        UserError: it exists and may not be replaced, is a folder, or its folder does not exist.
-    """
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder; name a file, for example {out / 'packed.field'}")
-    if out.exists() and not overwrite:
-        raise UserError(f"--out {out} exists; name another file, or replace it with --overwrite")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"--out {out}: the folder {out.parent} does not exist; make it first")

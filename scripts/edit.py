@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from .. import progress
 from ..errors import UserError
-from .options import Compute, Talk, value
+from .options import Compute, Talk, claim_file, value
 
 if TYPE_CHECKING:
     from ..representations.edits import Edit
@@ -57,10 +57,8 @@ class EditField(Compute, Talk):
         changes = bool(self.commands or self.edits or self.undo or self.clear or self.bake)
         if changes and self.out is None:
             raise UserError("name the field file to write with --out")
-        if self.out is not None and self.out.exists() and not self.overwrite:
-            raise UserError(f"--out {self.out} exists; name another file, or replace it with --overwrite")
-        if self.out is not None and not self.out.absolute().parent.is_dir():
-            raise UserError(f"--out {self.out}: the folder {self.out.parent} does not exist; make it first")
+        if self.out is not None:
+            claim_file(self.out, overwrite=self.overwrite)
         if not 2 <= self.resolution <= 1024:
             raise UserError(f"--resolution {self.resolution}: give 2 to 1024")
         device = self.choose_device()

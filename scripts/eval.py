@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from .. import progress
 from ..errors import UserError
-from .options import Compute, Talk, WarmUp, claim_folder, open_scene, start_folder, value, write_text
+from .options import Compute, Talk, WarmUp, check_file_target, claim_folder, open_scene, start_folder, value, write_text
 
 if TYPE_CHECKING:
     from ..datasets.scene import Scene
@@ -48,18 +48,20 @@ class Eval(Compute, Talk):
         self.talk(messages_to_stderr=to_stdout)
         if self.limit is not None and self.limit < 1:
             raise UserError(f"--limit {self.limit}: score at least one image")
-        if self.json is not None and not to_stdout and not self.json.absolute().parent.is_dir():
-            raise UserError(f"--json {self.json}: the folder {self.json.parent} does not exist; make it first")
+        if self.json is not None and not to_stdout:
+            check_file_target(self.json, "--json")
         if self.images is not None:
             claim_folder(self.images, overwrite=self.overwrite)
         device = self.choose_device()
         from ..training import load_run_or_field
+        from ..training.evaluation import require_split
 
         field = load_run_or_field(self.field, device=str(device))
         warm_up = WarmUp(field.family, device)
         data = self.data or recorded_data(self.field)
         scene = open_scene(data)
         compare_fingerprint(field, scene, data)
+        require_split(scene, self.split)
         progress.say(f"scoring {self.field} ({field.family}) on the {self.split} images of {data}")
         if self.images is not None:
             start_folder(self.images)

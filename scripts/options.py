@@ -207,6 +207,29 @@ def _unwritable(out: Path, error: OSError) -> UserError:
     return UserError(f"--out {out} cannot be written ({error.strerror or error}); name a folder of yours")
 
 
+def check_file_target(path: Path, flag: str) -> None:
+    """Refuse what cannot become a file, before work is spent on its contents.
+
+    Raises:
+        UserError: it is a folder, or its folder does not exist.
+    """
+    if path.is_dir():
+        raise UserError(f"{flag} {path}: is a folder; name a file")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{flag} {path}: the folder {path.parent} does not exist; make it first")
+
+
+def claim_file(out: Path, *, overwrite: bool) -> None:
+    """Make sure that a field file can be written to ``out``, before anything else is done; nothing is touched yet.
+
+    Raises:
+        UserError: it exists and may not be replaced, is a folder, or its folder does not exist.
+    """
+    check_file_target(out, "--out")
+    if out.exists() and not overwrite:
+        raise UserError(f"--out {out} exists; name another file, or replace it with --overwrite")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all.
 

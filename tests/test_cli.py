@@ -147,6 +147,7 @@ def test_usage_errors_exit_2_and_say_what(
         (["eval", "no.field"], ["no.field"]),
         (["eval", "full"], ["full"]),
         (["eval", "x.field", "--json", "no/such/folder/e.json"], ["no/such/folder"]),
+        (["eval", "x.field", "--json", "full"], ["--json", "full", "folder"]),
         (["eval", "x.field", "--limit", "0"], ["--limit"]),
         (["render", "no.field", "--out", "pictures"], ["no.field"]),
         (["render", "no.field", "--out", "full"], ["full", "--overwrite"]),
@@ -157,6 +158,7 @@ def test_usage_errors_exit_2_and_say_what(
         (["data", "info", "nowhere"], ["nowhere"]),
         (["data", "make", "full"], ["full", "--overwrite"]),
         (["data", "make", "scene", "--size", "0"], ["size", "0"]),
+        (["data", "make", "scene", "--train", "2000000000"], ["2000000000", "100000"]),
         (["demo", "--out", "full"], ["full", "--overwrite"]),
     ],
 )

@@ -50,6 +50,18 @@ def ground_truth(scene: Scene, index: int, background: float | None) -> Tensor:
     return pixels[..., :3]
 
 
+def require_split(scene: Scene, split: str) -> list[int]:
+    """Indices of the images of a split.
+
+    Raises:
+        UserError: the scene has no such split, or it is empty.
+    """
+    indices = scene.split.get(split, [])
+    if not indices:
+        raise UserError(f"{scene.root}: no images in split {split!r}; it has {', '.join(k for k, v in sorted(scene.split.items()) if v)}")
+    return indices
+
+
 def evaluate(
     field: Field,
     scene: Scene,
@@ -64,11 +76,7 @@ def evaluate(
     Raises:
         UserError: the scene has no such split, or it is empty.
     """
-    indices = scene.split.get(split, [])
-    if not indices:
-        raise UserError(f"{scene.root}: no images in split {split!r}; it has {', '.join(k for k, v in sorted(scene.split.items()) if v)}")
-    if limit is not None:
-        indices = indices[:limit]
+    indices = require_split(scene, split)[:limit]
     settings = settings or eval_settings(field, scene)
     grey = {"white": 1.0, "black": 0.0}.get(settings.background)
     scores: list[ImageScore] = []

@@ -18,6 +18,7 @@ from .folder import scene_folder
 from .poses import ANGLE_X, random_cameras, turntable
 from .world import Picture, geometry
 
+MAX_VIEWS = 100_000
 SPLITS = ("train", "val", "test")
 
 
@@ -46,6 +47,8 @@ def make_scene(
         raise UserError(f"the picture size must lie between 8 and 8192 pixels, got {size}")
     if train < 1 or val < 0 or test < 0:
         raise UserError(f"a scene needs at least 1 training view and no negative numbers of views, got {train}, {val} and {test}")
+    if max(train, val, test) > MAX_VIEWS:
+        raise UserError(f"a scene has at most {MAX_VIEWS} views of each kind, got {max(train, val, test)}")
     if seed < 0:
         raise UserError(f"the seed must not be negative, got {seed}")
     if not 1 <= samples <= 16:

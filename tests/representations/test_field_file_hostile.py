@@ -36,12 +36,19 @@ def test_impossible_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"123", b"\x80\x04\x95pickle....", b"PK\x03\x04" + b"\0" * 100, b"\x89PNG\r\n\x1a\n" + b"x" * 500]
+    ("content", "what"),
+    [
+        (b"", "0 bytes"),
+        (b"123", "3 bytes"),
+        (b"\x80\x04\x95pickle....", "a Python pickle"),
+        (b"PK\x03\x04" + b"\0" * 4 + b"\1" * 100, "a ZIP archive"),
+        (b"\x89PNG\r\n\x1a\n" + b"x" * 500, "a PNG picture"),
+    ],
 )
-def test_other_files(tmp_path: Path, content: bytes) -> None:
+def test_other_files(tmp_path: Path, content: bytes, what: str) -> None:
     path = tmp_path / "x.field"
     path.write_bytes(content)
-    refused(path, "not a usable field file")
+    refused(path, "not a usable field file", what)
 
 
 def test_another_programs_safetensors(tmp_path: Path) -> None:
