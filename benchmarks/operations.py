@@ -15,7 +15,7 @@ from .. import kernels
 from ..errors import UserError
 from ..kernels.lowered import CPEncoding, GridEncoding, Lowered, VMEncoding, VoxelEncoding
 from ..render.camera import Camera, look_at
-from ..representations.registry import build, families, get_family
+from ..representations.registry import build, get_family, still_families
 from ..representations.space import Space
 from .machine import Roofline, timed
 
@@ -275,4 +275,4 @@ def measure(case: Case, among: dict[str, Any], repeats: int, roof: Roofline) -> 
 
 def known_families(chosen: Sequence[str]) -> list[str]:
     """``chosen``, or all there are. Raises UserError through the registry for an unknown one."""
-    return [get_family(name).name for name in chosen] if chosen else list(families())
+    return [get_family(name).name for name in chosen] if chosen else list(still_families())

@@ -120,7 +120,7 @@ class Images:
         self._keep = tuple(tuple(m) for m in masks) if masks is not None else ((),) * len(files)
         self._drop = tuple(tuple(m) for m in inverted_masks) if inverted_masks is not None else ((),) * len(files)
         self._transparent = transparent
-        self._memory_cap = memory_cap
+        self.memory_cap = memory_cap
 
     def __len__(self) -> int:
         return len(self.files)
@@ -176,7 +176,7 @@ class Images:
             UserError: an image cannot be read, or there is no room for the pixels.
         """
         first = np.cumsum([0, *(self.sizes[i][0] * self.sizes[i][1] for i in indices)])
-        out = _allocate((int(first[-1]), self.channels), self._memory_cap)
+        out = allocate((int(first[-1]), self.channels), self.memory_cap)
 
         def fill(k: int) -> None:
             out[first[k] : first[k + 1]] = self.load(indices[k]).reshape(-1, self.channels)
@@ -215,7 +215,7 @@ class Images:
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
-def _allocate(shape: tuple[int, int], cap: int) -> Pixels:
+def allocate(shape: tuple[int, int], cap: int) -> Pixels:
     size = shape[0] * shape[1]
     if size <= cap:
         return np.empty(shape, np.uint8)

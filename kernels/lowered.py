@@ -54,7 +54,8 @@ class VMEncoding:
 
     Channel-last: a plane over axes (a, b) is [R_b, R_a, C] and a line over axis c is
     [R_c, C], sampled (bi)linearly with vertices at both ends of the unit interval.
-    The hand-over is s = shift + sum of all density products, features = basis @ colour products (mode-major).
+    The hand-over is s = shift + sum of all density products, features = basis @ colour products (mode-major). Where the
+    field has a density head, s = shift + that network's one output, read from the density products [3 * C_density].
     """
 
     density_planes: tuple[Tensor, Tensor, Tensor]
@@ -149,7 +150,8 @@ class Lowered:
     """One field as plain tensors.
 
     ``density_head``: weights [out, in] of a bias-free ReLU MLP from the encoding to
-    the 16 hand-over numbers; empty where the encoding produces them itself.
+    the 16 hand-over numbers (of a ``VMEncoding``: from its density products to the raw log
+    density alone); empty where the encoding produces them itself.
     ``color_head``: weights of the bias-free ReLU MLP on (16 direction values, 15
     features) with a final sigmoid, [64, 31], [64, 64], [3, 64]; empty for ``VoxelEncoding``,
     whose colour is sigmoid(SH coefficients . basis(direction)).

@@ -26,17 +26,20 @@ from .reference_encode import (
 from .reference_layers import Source, layered, log_of, occupied
 from .reference_march import Composited, Samples, box_range, composite, inside_unit, march, to_unit, transmittance
 from .reference_saliency import hollow_encode, zero_skip
+from .reference_times import TimedPixels, composite_times
 
 __all__ = [
     "Composited",
     "Evaluation",
     "RenderedRays",
+    "TimedPixels",
     "Samples",
     "adam_",
     "backbone",
     "box_range",
     "clamp_unit",
     "composite",
+    "composite_times",
     "cp_products",
     "evaluate",
     "evaluate_density",
@@ -148,6 +151,7 @@ def _handover(unit: Tensor, encoding: GridEncoding | VMEncoding | CPEncoding | H
         return mlp(grid_encode(unit, encoding.table, encoding.layout), head)
     if isinstance(encoding, VMEncoding):
         density = vm_products(unit, encoding.density_planes, encoding.density_lines)
+        density = mlp(density, head) if head else density
         color = vm_products(unit, encoding.color_planes, encoding.color_lines)
     else:
         density = cp_products(unit, encoding.density_lines)
@@ -174,7 +178,8 @@ def _log_density(unit: Tensor, encoding: PlainEncoding, head: tuple[Tensor, ...]
     if isinstance(encoding, VoxelEncoding):
         return voxel_interpolate(unit, encoding.links, encoding.density[:, None], encoding.empty)[:, 0]
     if isinstance(encoding, VMEncoding):
-        return vm_products(unit, encoding.density_planes, encoding.density_lines).sum(-1) + encoding.shift
+        products = vm_products(unit, encoding.density_planes, encoding.density_lines)
+        return (mlp(products, head) if head else products).sum(-1) + encoding.shift
     return cp_products(unit, encoding.density_lines).sum(-1) + encoding.shift
 
 

@@ -164,6 +164,8 @@ def render_image(
 ) -> Rendering:
     """A whole picture, without gradients: rgb and normals [H, W, 3], depth, opacity and cost [H, W].
 
+    A field that moves is seen at the camera's time, without one at its first.
+
     Args:
         background: [3] colour, or None for the one ``settings`` names.
         progress: told the finished fraction in (0, 1] now and then.
@@ -172,7 +174,7 @@ def render_image(
     Raises:
         Cancelled: ``cancel`` returned True.
     """
-    device = field.device
+    field, device = field.at(camera.time or 0.0), field.device
     rays = _tiled_rays(camera, device)
     _, inverse = tile_order(camera.width, camera.height, TILE)
     flag = cancel if isinstance(cancel, CancelFlag) else None

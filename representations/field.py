@@ -39,6 +39,7 @@ class Field(nn.Module):
     has_handover: ClassVar[bool] = True
     """Whether (s, features) are PVD's 16 numbers, comparable between families."""
     dynamic: ClassVar[bool] = False
+    """Whether it moves. Such a field is seen through :meth:`at`; without times it answers as of time 0."""
     background: nn.Parameter | None
     """Learned colour behind the scene, [3] before the sigmoid; None where a fixed one is used."""
 
@@ -57,7 +58,10 @@ class Field(nn.Module):
         """JSON-able facts saved with the field: training cameras, history, colour space, background (see field_file)."""
 
     def geometry(self, positions: Tensor, times: Tensor | None = None) -> Geometry:
-        """Block 1. positions [N, 3] in world units. Differentiable in the parameters and the positions."""
+        """Block 1. positions [N, 3] in world units. Differentiable in the parameters and the positions.
+
+        With times [T] in [0, 1] a dynamic field answers with s [N, T], and :meth:`color` with rgb [N, T, 3].
+        """
         raise NotImplementedError
 
     def color(self, features: Tensor, directions: Tensor, times: Tensor | None = None) -> Tensor:
@@ -76,6 +80,19 @@ class Field(nn.Module):
                 return ops.evaluate_density(lowered, positions)
         geometry = self.geometry(positions, times)
         return geometry.gate * truncated_exp(geometry.log_density)
+
+    def peak_density(self, positions: Tensor, settled: bool = False) -> Tensor:
+        """The greatest density over all times [N], what an occupancy grid goes by; ``settled`` late in training."""
+        return self.density(positions)
+
+    @property
+    def frames(self) -> int:
+        """Times that a dynamic field tells apart; 1 of one that stands still."""
+        return 1
+
+    def at(self, time: float) -> Field:
+        """The scene at one time in [0, 1] as a field that stands still; one that does so already is its own."""
+        return self
 
     def evaluate(self, positions: Tensor, directions: Tensor) -> Evaluation:
         """Both blocks at positions [N, 3] seen along unit directions [N, 3], in one fused call where a kernel can.

@@ -11,6 +11,7 @@ from ..errors import UserError
 from .field import Field
 from .hashgrid import HashGridField, HashGridOptions
 from .hybrid import HybridField, HybridOptions
+from .mixed import MixedField, MixedOptions
 from .mlp import MLPField, MLPOptions
 from .options import FieldOptions, options_from
 from .space import Space
@@ -35,12 +36,18 @@ _FAMILIES = (
     Family("voxels", VoxelOptions, VoxelField, "voxels with spherical harmonics (Plenoxels): no network, the fastest to render, large"),
     Family("mlp", MLPOptions, MLPField, "one large network (NeRF, cut as in PVD): small, slow"),
     Family("hybrid", HybridOptions, HybridField, "sums of the above (hash grid and planes): detail and smoothness"),
+    Family("mixed", MixedOptions, MixedField, "moving scenes (MixVoxels): still voxels and moving ones, all times at once"),
 )
 
 
 def families() -> dict[str, Family]:
     """All families by name, in the order they should be listed."""
     return {family.name: family for family in _FAMILIES}
+
+
+def still_families() -> dict[str, Family]:
+    """Those that describe scenes that stand still."""
+    return {name: family for name, family in families().items() if not family.field.dynamic}
 
 
 def get_family(name: str) -> Family:

@@ -212,7 +212,7 @@ def total_variation(factor: Tensor) -> Tensor:
     return 2.0 * total
 
 
-def _triple(factors: nn.ParameterList) -> Triple:
+def triple(factors: nn.ParameterList) -> Triple:
     return cast(Triple, tuple(factors))
 
 
@@ -235,18 +235,25 @@ class VMEncoder(FactorEncoder):
     color_planes: nn.ParameterList
     color_lines: nn.ParameterList
 
+    def density_products(self, unit: Tensor) -> Tensor:
+        """[N, 3 * density_rank], mode-major."""
+        products: Tensor = kernels.ops(unit.device).vm_products(unit, triple(self.density_planes), triple(self.density_lines))
+        return products
+
+    def appearance(self, unit: Tensor) -> Tensor:
+        """The hand-over's 15 appearance numbers [N, 15]."""
+        products: Tensor = kernels.ops(unit.device).vm_products(unit, triple(self.color_planes), triple(self.color_lines))
+        return products @ self.basis.t()
+
     def forward(self, unit: Tensor) -> Tensor:
-        ops = kernels.ops(unit.device)
-        density = ops.vm_products(unit, _triple(self.density_planes), _triple(self.density_lines))
-        color = ops.vm_products(unit, _triple(self.color_planes), _triple(self.color_lines))
-        return torch.cat([density.sum(-1, keepdim=True) + self.shift, color @ self.basis.t()], -1)
+        return torch.cat([self.density_products(unit).sum(-1, keepdim=True) + self.shift, self.appearance(unit)], -1)
 
     def lower(self) -> Branch:
         encoding = VMEncoding(
-            _triple(self.density_planes),
-            _triple(self.density_lines),
-            _triple(self.color_planes),
-            _triple(self.color_lines),
+            triple(self.density_planes),
+            triple(self.density_lines),
+            triple(self.color_planes),
+            triple(self.color_lines),
             self.basis,
             self.shift,
         )
@@ -276,12 +283,12 @@ class CPEncoder(FactorEncoder):
 
     def forward(self, unit: Tensor) -> Tensor:
         ops = kernels.ops(unit.device)
-        density = ops.cp_products(unit, _triple(self.density_lines))
-        color = ops.cp_products(unit, _triple(self.color_lines))
+        density = ops.cp_products(unit, triple(self.density_lines))
+        color = ops.cp_products(unit, triple(self.color_lines))
         return torch.cat([density.sum(-1, keepdim=True) + self.shift, color @ self.basis.t()], -1)
 
     def lower(self) -> Branch:
-        return CPEncoding(_triple(self.density_lines), _triple(self.color_lines), self.basis, self.shift), ()
+        return CPEncoding(triple(self.density_lines), triple(self.color_lines), self.basis, self.shift), ()
 
     def _resample(self, axes: Sequence[Tensor]) -> None:
         for lines in (self.density_lines, self.color_lines):

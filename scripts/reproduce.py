@@ -103,11 +103,11 @@ class AnyToAny(Reproduce):
     """A pair, for example hashgrid:vm, that is also distilled with each mechanism left out; may be given several times."""
 
     def run(self) -> int:
-        from ..representations.registry import families, get_family
+        from ..representations.registry import get_family, still_families
 
         positive("seconds", self.seconds)
         positive("teacher-seconds", self.teacher_seconds)
-        teachers, students = self.teacher or tuple(families()), self.student or tuple(families())
+        teachers, students = self.teacher or tuple(still_families()), self.student or tuple(still_families())
         pairs = []
         for text in self.ablate:
             a, colon, b = text.partition(":")

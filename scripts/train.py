@@ -39,7 +39,7 @@ class Train(Running, Compute, FamilyOptions, Talk):
     data: Annotated[Positional[Path | None], value("DATA")] = None
     """Folder of a dataset, or its transforms.json. May be left out with --resume."""
     field: Annotated[str | None, value("NAME", "hashgrid")] = None
-    """Family of representation: hashgrid, mlp, vm, cp, voxels, hybrid."""
+    """Family of representation: hashgrid, mlp, vm, cp, voxels, hybrid; mixed for moving scenes."""
     background: Annotated[Literal["auto", "white", "black", "random", "learned"] | None, value("COLOUR", "auto")] = None
     """What shows behind the scene while training: white, black, random, learned; auto is random behind images with alpha."""
     compress: Annotated[Literal["none", "hollow"] | None, value("HOW", "none")] = None
@@ -63,7 +63,9 @@ class Train(Running, Compute, FamilyOptions, Talk):
         warm_up = WarmUp("hollow" if options.compress == "hollow" else options.field, device)
         scene = open_scene(data)
         progress.say(f"{data}: {describe_scene(scene)}")
-        if "frames" in scene.facts:
+        from ..representations.registry import get_family
+
+        if "frames" in scene.facts and not get_family(options.field).field.dynamic:
             progress.warn(f"the scene moves; a {options.field} field will show all of its times at once")
         warm_up.wait()
         start_folder(self.out, RUN_FILES if self.overwrite else ())

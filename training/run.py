@@ -18,16 +18,18 @@ from ..datasets.scene import Scene
 from ..errors import UserError
 from ..representations.field import Field
 from ..representations.field_file import Precision, load_field, save_field
-from ..representations.registry import build
+from ..representations.registry import build, get_family
 from .batches import PhotoBatches
 from .budget import Budget
 from .callbacks import Checkpoints, HeldOutView, MetricsLog
 from .checkpoint import Snapshot, checkpoints, load_checkpoint
 from .evaluation import eval_settings
 from .hull import visual_hull
+from .mixed import MixedTrainer
 from .options import TrainOptions
 from .recipes import recipe_for
 from .trainer import Callback, Pruner, Trainer
+from .video import VideoBatches, views_of
 
 FIELD_NAME = "field.field"
 CONFIG_NAME = "config.yaml"
@@ -118,7 +120,7 @@ def background_source(options: TrainOptions, scene: Scene, field: Field) -> Call
 
 def new_field(scene: Scene, options: TrainOptions, device: torch.device) -> Field:
     """A fresh field that carries what later verbs need from the scene: cameras, background, near, history."""
-    field = build(options.field, options.family_options, scene.space, options.seed)
+    field = build(options.field, scene_options(scene, options), scene.space, options.seed)
     if options.background == "learned":
         field.add_background()
     train = [scene.cameras[i].to_dict() for i in scene.split["train"]]
@@ -133,6 +135,22 @@ def new_field(scene: Scene, options: TrainOptions, device: torch.device) -> Fiel
     if scene.has_alpha and not scene.space.unbounded:
         field.occupancy.restrict(visual_hull(scene, "train", scene.space, field.occupancy.resolution))
     return field.to(device)
+
+
+def scene_options(scene: Scene, options: TrainOptions) -> dict[str, Any]:
+    """The family's options with what only the scene knows: how many frames a moving one has.
+
+    Raises:
+        UserError: the family and the scene do not fit together.
+    """
+    if not get_family(options.field).field.dynamic:
+        return options.family_options
+    if options.background == "learned":
+        raise UserError("a mixed field learns no background; choose --background black, white or auto")
+    frames = len(views_of(scene)[0])
+    if int(options.family_options.get("frames", frames)) != frames:
+        raise UserError(f"the clip has {frames} frames, so --set frames={options.family_options['frames']} cannot be; leave it out")
+    return {**options.family_options, "frames": frames}
 
 
 @contextmanager
@@ -179,9 +197,12 @@ def train(
     torch.manual_seed(options.seed)
     snapshot = start_run(out, resume, device)
     field = snapshot.field if snapshot else new_field(scene, options, device)
-    batches = PhotoBatches(scene, "train", device)
     behind = background_source(options, scene, field)
-    trainer = Trainer(field, batches, recipe, budget, eval_settings(field, scene), behind, options.seed + 1, pruner)
+    shared = (recipe, budget, eval_settings(field, scene), behind, options.seed + 1)
+    if field.dynamic:
+        trainer: Trainer = MixedTrainer(field, VideoBatches(scene, device), *shared)
+    else:
+        trainer = Trainer(field, PhotoBatches(scene, "train", device), *shared, pruner)
     if snapshot:
         trainer.load_state(snapshot.tensors, snapshot.facts)
     write_config(out, scene.root, options)

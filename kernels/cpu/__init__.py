@@ -7,13 +7,13 @@ How it is put together
     mlp      networks on tiles of 64 samples, feature-major
     lattice  samples along a ray, skipping empty space
     fields   what a family provides; ``grid`` is the example, ``vm``, ``cp``, ``voxels``, ``hybrid``, ``saliency`` the others,
-             ``layered`` edited scenes made of them
+             ``query`` one moment of a time query, ``layered`` edited scenes made of them
     vec16    16 floats as one value; ``factors`` what vm and cp share
     plan     Lowered -> NamedTuple + sizes + where gradients go
     drive, drive_back   the fused renderer and its backward pass, for every family
     points   the same for single positions (evaluate, density)
     wide, render, pointwise, encode, factor_ops, voxel_ops, penalties,
-    compositing, marching, optim   the operations themselves, seen from torch
+    compositing, times, marching, optim   the operations themselves, seen from torch
 
 To add a family
     1. a module with a ``NamedTuple`` of arrays and ``@overload`` of ``encode_tile``, ``handover_tile``,
@@ -37,6 +37,7 @@ _HOME = {
     "backbone": "wide",
     "box_range": "marching",
     "composite": "compositing",
+    "composite_times": "times",
     "cp_products": "factor_ops",
     "evaluate": "pointwise",
     "evaluate_density": "pointwise",
@@ -49,7 +50,7 @@ _HOME = {
     "warm_up": "warm",
 }
 
-_FAMILIES = ("cp", "grid", "hybrid", "layered", "saliency", "vm", "voxels")
+_FAMILIES = ("cp", "grid", "hybrid", "layered", "query", "saliency", "vm", "voxels")
 """Modules that register a family."""
 
 

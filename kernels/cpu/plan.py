@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..lowered import HANDOVER, GridEncoding, Lowered
+from ..lowered import HANDOVER, GridEncoding, Lowered, VMEncoding
 from .drive import Shape
 from .grid import GridField
 from .jit import TILE
@@ -110,9 +110,15 @@ class Hollow:
     """Stands for a grid behind a saliency gate among the encodings."""
 
 
+class Query:
+    """Stands for planes and lines whose density products go through a network."""
+
+
 def kind_of(lowered: Lowered) -> type:
     """What :data:`PLANNERS` and :data:`CHECKS` know a field's encoding by."""
     kind = type(lowered.encoding)
+    if kind is VMEncoding and lowered.density_head:
+        return Query
     return Hollow if kind is GridEncoding and lowered.saliency is not None else kind
 
 

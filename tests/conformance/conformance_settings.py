@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from fieldmorph.representations.field import Field
+from fieldmorph.representations.mixed import MixedField
 from fieldmorph.representations.registry import build
 from fieldmorph.representations.space import Space
 
@@ -25,6 +26,16 @@ SMALL: dict[str, dict[str, Any]] = {
         "start": 8,
         "final": 14,
         "hidden": 16,
+        "occupancy": 16,
+    },
+    "mixed": {
+        "frames": 5,
+        "start": 12,
+        "final": 20,
+        "density_rank": 4,
+        "color_rank": 6,
+        "hidden": 24,
+        "color_hidden": 16,
         "occupancy": 16,
     },
 }
@@ -59,6 +70,8 @@ def lively(name: str, space: Space = BOX, seed: int = 0) -> Field:
         for parameter in field.parameters():
             spread = 0.3 * torch.randn(parameter.shape, generator=generator)
             parameter.copy_(torch.where(parameter.abs() < 1e-3, spread, parameter * (1.0 + 0.3 * spread)))
+        if isinstance(field, MixedField):  # both branches speak
+            field.split.copy_(torch.rand(field.split.shape, generator=generator) < 0.5)
     return field
 
 

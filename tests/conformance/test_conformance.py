@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import check_answers
 import check_gradients
 import check_life
+import check_times
 import pytest
 import torch
 from conformance_settings import EXPECTED_FAILURES, SMALL, VARIANTS
@@ -14,9 +15,8 @@ from conformance_settings import EXPECTED_FAILURES, SMALL, VARIANTS
 from fieldmorph import kernels
 from fieldmorph.representations.registry import families
 
-CHECKS: list[Callable[[str], None]] = [
-    check for module in (check_answers, check_gradients, check_life) for name, check in vars(module).items() if name.startswith("check_")
-]
+MODULES = (check_answers, check_gradients, check_life, check_times)
+CHECKS: list[Callable[[str], None]] = [check for module in MODULES for name, check in vars(module).items() if name.startswith("check_")]
 
 
 @pytest.fixture(autouse=True)
