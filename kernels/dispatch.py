@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import threading
 from collections.abc import Iterator
@@ -13,16 +14,20 @@ import torch
 
 from ..errors import UserError
 
-CHOICES = ("auto", "reference", "cpu")
+CHOICES = ("auto", "reference", "cpu", "cuda")
 
 _choice = "auto"
 _broken: str | None = None
 """Why the compiled kernels could not be loaded; remembered, so that a broken installation fails once."""
+_broken_cuda: str | None = None
+"""The same of the Triton kernels."""
 _in_place = threading.local()
 
 
 def set_kernels(name: str) -> None:
-    """Choose the implementation for this process: "auto" (the fastest that works), "reference" (PyTorch) or "cpu" (Numba).
+    """Choose the implementation for this process: "auto" (the fastest that works), "reference" (PyTorch), "cpu" (Numba) or "cuda" (Triton).
+
+    "cpu" and "cuda" are about tensors on such a device; others are left to the reference.
 
     Raises:
         UserError: unknown name, or the compiled kernels were asked for and cannot be used.
@@ -34,6 +39,10 @@ def set_kernels(name: str) -> None:
         reason = _why_no_cpu()
         if reason is not None:
             raise UserError(f"the compiled CPU kernels cannot be used: {reason}; install numba, or use --kernels reference")
+    if name == "cuda":
+        reason = _why_no_cuda()
+        if reason is not None:
+            raise UserError(f"the Triton kernels cannot be used: {reason}; use --kernels auto")
     _choice = name
 
 
@@ -50,6 +59,14 @@ def _why_no_cpu() -> str | None:
     return None
 
 
+def _why_no_cuda() -> str | None:
+    if _broken_cuda is not None:
+        return _broken_cuda
+    from .cuda import why_not
+
+    return why_not()
+
+
 def _reference() -> ModuleType:
     from . import reference
 
@@ -58,9 +75,16 @@ def _reference() -> ModuleType:
 
 def ops(device: torch.device | str = "cpu") -> Any:
     """The namespace of operations (docs/architecture.md, "Kernels") to use for tensors on ``device``."""
+    kind = torch.device(device).type
+    if kind == "cpu" and _choice in ("auto", "cpu") and _why_no_cpu() is None:
+        return _cpu()
+    if kind == "cuda" and _choice in ("auto", "cuda") and _why_no_cuda() is None:
+        return _cuda()
+    return _reference()
+
+
+def _cpu() -> Any:
     global _broken
-    if torch.device(device).type != "cpu" or _choice == "reference" or _why_no_cpu() is not None:
-        return _reference()
     from . import cpu
 
     try:
@@ -73,26 +97,42 @@ def ops(device: torch.device | str = "cpu") -> Any:
     return cpu
 
 
-def explain(device: torch.device | str = "cpu") -> list[str]:
-    """Lines for ``fieldmorph info``: the implementation in use, then each better one and why it is not. Compiles nothing."""
-    lines = []
-    kind = torch.device(device).type
-    reason = _why_no_cpu()
-    if kind != "cpu":
-        lines.append(f"kernels: reference (PyTorch) on {kind}")
-        lines.append(f"  cpu: not used, the device is {kind}")
-        return lines
-    if _choice == "reference":
-        lines.append("kernels: reference (PyTorch), chosen by --kernels reference")
-        lines.append("  cpu: " + ("available" if reason is None else f"not available, {reason}"))
-    elif reason is not None:
-        lines.append("kernels: reference (PyTorch)")
-        lines.append(f"  cpu: not available, {reason}")
-    else:
-        from .cpu import describe
+def _cuda() -> Any:
+    global _broken_cuda
+    from . import cuda
 
-        lines.append(f"kernels: cpu (Numba), {describe()}")
-    lines.append("  cuda: not used, " + ("the device is cpu" if torch.cuda.is_available() else "no CUDA device"))
+    try:
+        cuda.load()
+    except Exception as error:  # as above, of Triton
+        _broken_cuda = f"Triton cannot be loaded ({type(error).__name__}: {error})"
+        if _choice == "cuda":
+            raise UserError(f"the Triton kernels cannot be used: {_broken_cuda}; repair triton, or use --kernels reference") from error
+        return _reference()
+    return cuda
+
+
+def explain(device: torch.device | str = "cpu") -> list[str]:
+    """Lines for ``fieldmorph info``: the implementation in use, then each other one and why it is not. Compiles nothing."""
+    kind = torch.device(device).type
+    reasons = {"cuda": _why_no_cuda(), "cpu": _why_no_cpu()}
+    names = {"cuda": "Triton", "cpu": "Numba"}
+    usable = kind in reasons and reasons[kind] is None and _choice in ("auto", kind)
+    if usable:
+        described = importlib.import_module(f".{kind}", __package__).describe()
+        lines = [f"kernels: {kind} ({names[kind]}), {described}"]
+    elif _choice == "reference":
+        lines = ["kernels: reference (PyTorch), chosen by --kernels reference"]
+    else:
+        lines = [f"kernels: reference (PyTorch) on {kind}"]
+    for name, reason in reasons.items():
+        if usable and name == kind:
+            continue
+        if reason is not None:
+            lines.append(f"  {name}: not available, {reason}")
+        elif name != kind:
+            lines.append(f"  {name}: not used, the device is {kind}")
+        else:
+            lines.append(f"  {name}: available, not chosen")
     return lines
 
 
