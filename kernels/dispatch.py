@@ -14,20 +14,23 @@ import torch
 
 from ..errors import UserError
 
-CHOICES = ("auto", "reference", "cpu", "cuda")
+CHOICES = ("auto", "reference", "cpu", "cuda", "tcnn")
 
 _choice = "auto"
 _broken: str | None = None
 """Why the compiled kernels could not be loaded; remembered, so that a broken installation fails once."""
 _broken_cuda: str | None = None
 """The same of the Triton kernels."""
+_broken_tcnn: str | None = None
+"""And of tiny-cuda-nn."""
 _in_place = threading.local()
 
 
 def set_kernels(name: str) -> None:
-    """Choose the implementation for this process: "auto" (the fastest that works), "reference" (PyTorch), "cpu" (Numba) or "cuda" (Triton).
+    """Choose the implementation for this process: "auto" (the fastest that works), "reference" (PyTorch), "cpu" (Numba),
+    "cuda" (Triton) or "tcnn" (tiny-cuda-nn).
 
-    "cpu" and "cuda" are about tensors on such a device; others are left to the reference.
+    All but the first two are about tensors on one kind of device; others are left to the reference.
 
     Raises:
         UserError: unknown name, or the compiled kernels were asked for and cannot be used.
@@ -43,6 +46,10 @@ def set_kernels(name: str) -> None:
         reason = _why_no_cuda()
         if reason is not None:
             raise UserError(f"the Triton kernels cannot be used: {reason}; use --kernels auto")
+    if name == "tcnn":
+        reason = _why_no_tcnn()
+        if reason is not None:
+            raise UserError(f"tiny-cuda-nn cannot be used: {reason}; use --kernels auto")
     _choice = name
 
 
@@ -67,6 +74,14 @@ def _why_no_cuda() -> str | None:
     return why_not()
 
 
+def _why_no_tcnn() -> str | None:
+    if _broken_tcnn is not None:
+        return _broken_tcnn
+    from .tcnn import why_not
+
+    return why_not()
+
+
 def _reference() -> ModuleType:
     from . import reference
 
@@ -80,6 +95,8 @@ def ops(device: torch.device | str = "cpu") -> Any:
         return _cpu()
     if kind == "cuda" and _choice in ("auto", "cuda") and _why_no_cuda() is None:
         return _cuda()
+    if kind == "cuda" and _choice in ("auto", "tcnn") and _why_no_tcnn() is None:
+        return _tcnn()
     return _reference()
 
 
@@ -107,29 +124,44 @@ def _cuda() -> Any:
         _broken_cuda = f"Triton cannot be loaded ({type(error).__name__}: {error})"
         if _choice == "cuda":
             raise UserError(f"the Triton kernels cannot be used: {_broken_cuda}; repair triton, or use --kernels reference") from error
-        return _reference()
+        return _tcnn() if _why_no_tcnn() is None else _reference()
     return cuda
+
+
+def _tcnn() -> Any:
+    global _broken_tcnn
+    from . import tcnn
+
+    try:
+        tcnn.load()
+    except Exception as error:  # built for another PyTorch or GPU
+        _broken_tcnn = f"tinycudann cannot be loaded ({type(error).__name__}: {error})"
+        if _choice == "tcnn":
+            raise UserError(f"tiny-cuda-nn cannot be used: {_broken_tcnn}; repair it, or use --kernels auto") from error
+        return _reference()
+    return tcnn
 
 
 def explain(device: torch.device | str = "cpu") -> list[str]:
     """Lines for ``fieldmorph info``: the implementation in use, then each other one and why it is not. Compiles nothing."""
     kind = torch.device(device).type
-    reasons = {"cuda": _why_no_cuda(), "cpu": _why_no_cpu()}
-    names = {"cuda": "Triton", "cpu": "Numba"}
-    usable = kind in reasons and reasons[kind] is None and _choice in ("auto", kind)
-    if usable:
-        described = importlib.import_module(f".{kind}", __package__).describe()
-        lines = [f"kernels: {kind} ({names[kind]}), {described}"]
+    reasons = {"cuda": _why_no_cuda(), "tcnn": _why_no_tcnn(), "cpu": _why_no_cpu()}
+    names = {"cuda": "Triton", "tcnn": "tiny-cuda-nn", "cpu": "Numba"}
+    serving = {"cuda": ("cuda", "tcnn"), "cpu": ("cpu",)}.get(kind, ())
+    used = next((n for n in serving if reasons[n] is None and _choice in ("auto", n)), None)
+    if used is not None:
+        described = importlib.import_module(f".{used}", __package__).describe()
+        lines = [f"kernels: {used} ({names[used]}), {described}"]
     elif _choice == "reference":
         lines = ["kernels: reference (PyTorch), chosen by --kernels reference"]
     else:
         lines = [f"kernels: reference (PyTorch) on {kind}"]
     for name, reason in reasons.items():
-        if usable and name == kind:
+        if name == used:
             continue
         if reason is not None:
             lines.append(f"  {name}: not available, {reason}")
-        elif name != kind:
+        elif name not in serving:
             lines.append(f"  {name}: not used, the device is {kind}")
         else:
             lines.append(f"  {name}: available, not chosen")

@@ -47,6 +47,7 @@ __all__ = [
     "inside_unit",
     "march",
     "mean_abs",
+    "mlp",
     "render_rays",
     "spherical_harmonics",
     "supports",

@@ -10,8 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from .. import kernels
 from ..kernels.lowered import HANDOVER
-from ..kernels.reference import mlp
 
 APPEARANCE = HANDOVER - 1
 """Appearance numbers handed from block 1 to block 2."""
@@ -36,7 +36,8 @@ class BiasFreeMLP(nn.Module):
             uniform_(weight, math.sqrt(6.0 / (weight.shape[0] + weight.shape[1])), generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        return mlp(x, self.tensors)
+        found: Tensor = kernels.ops(x.device).mlp(x, self.tensors)
+        return found
 
 
 def density_head(width: int, hidden: int) -> BiasFreeMLP:

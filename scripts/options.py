@@ -49,7 +49,7 @@ class Compute:
     device: Annotated[str, arg(metavar="D")] = "auto"
     """auto, cpu, cuda, cuda:1, …; auto takes a GPU where PyTorch sees one."""
     kernels: Annotated[str, arg(metavar="K")] = "auto"
-    """auto, reference, cpu or cuda: how the operations are computed; `fieldmorph info` says what auto means here."""
+    """auto, reference, cpu, cuda or tcnn: how the operations are computed; `fieldmorph info` says what auto means here."""
 
     def choose_device(self) -> torch.device:
         """The device, with the chosen kernels for it.

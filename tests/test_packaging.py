@@ -165,7 +165,9 @@ def test_what_is_imported_is_declared() -> None:
                         continue
                     used.add(library)
                     assert library in needed or library in optional, f"{path.relative_to(ROOT)}:{node.lineno} imports {library}"
-                    assert library in needed or node not in tree.body, (
+                    # Modules of Triton kernels are imported by kernels.cuda.load() alone.
+                    lazy = library == "triton" and path.parent == ROOT / "kernels" / "cuda"
+                    assert library in needed or node not in tree.body or lazy, (
                         f"{path.relative_to(ROOT)}:{node.lineno} imports {library} at the top"
                     )
     assert not needed - used - {"av", "tensorboard"} - COMING, (

@@ -85,8 +85,8 @@ def evaluate(
         start = time.perf_counter()
         with torch.no_grad():
             rendering = render_image(field, camera, settings)
-        seconds = time.perf_counter() - start
         image = rendering.rgb.clamp(0.0, 1.0).cpu()
+        seconds = time.perf_counter() - start  # only now is a GPU done
         target = ground_truth(scene, index, grey)
         scores.append(ImageScore(camera.name or str(index), psnr(image, target), ssim(image, target), seconds))
         if on_image is not None:

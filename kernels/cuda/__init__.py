@@ -32,10 +32,17 @@ __all__ = ["describe", "load", "precision", "set_precision", "why_not"]
 
 _HOME = {
     "adam_": "optim",
-    "grid_encode": "grid",
+    "composite": "compositing",
+    "cp_products": "factors",
     "evaluate": "pointwise",
     "evaluate_density": "pointwise",
+    "grid_encode": "grid",
+    "march": "marching",
+    "rays_at_once": "render",
+    "render_rays": "render",
     "supports": "pointwise",
+    "vm_products": "factors",
+    "voxel_interpolate": "voxels",
 }
 
 

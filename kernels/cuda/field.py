@@ -155,9 +155,10 @@ class _Field(torch.autograd.Function):
     ) -> Any:  # fmt: skip
         """``source`` is the table of a grid, or hand-over numbers; the first ``heads`` of ``weights`` are the density network's."""
         count, device = (source.shape[0] if unit is None else unit.shape[0]), source.device
-        s = torch.empty(count, device=device)
-        found = torch.empty((count, 15) if features else (0, 15), device=device)
-        rgb = torch.empty((count, 3) if directions is not None else (0, 3), device=device)
+        make = torch.empty if limit is None else torch.zeros  # what lies beyond the limit must at least be numbers
+        s = make(count, device=device)
+        found = make((count, 15) if features else (0, 15), device=device)
+        rgb = make((count, 3) if directions is not None else (0, 3), device=device)
         ctx.layout, ctx.features, ctx.in_place, ctx.heads, ctx.limit, ctx.count = layout, features, in_place, heads, limit, count
         ctx.save_for_backward(unit, directions, rays, source, *weights)
         if count:

@@ -163,7 +163,7 @@ def why_not_grid(layout: GridLayout) -> str | None:
 class _Encode(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, unit: Tensor, table: Tensor, layout: GridLayout, limit: Tensor | None, in_place: bool) -> Tensor:
-        out = torch.empty(unit.shape[0], layout.width, device=unit.device)
+        out = (torch.empty if limit is None else torch.zeros)(unit.shape[0], layout.width, device=unit.device)
         levels, shape = levels_of(layout, unit.device), shape_of(layout)
         grid = programs(triton.cdiv(unit.shape[0], BLOCK), unit.device)
         if unit.shape[0]:
@@ -189,7 +189,7 @@ def grid_encode(
     unit: Tensor,  # [N, 3]
     table: Tensor,  # [rows, F] float32
     layout: GridLayout,
-    limit: Tensor | None = None,  # [1] how many rows of ``unit`` count, where only the device knows; the others' are left unset
+    limit: Tensor | None = None,  # [1] how many rows of ``unit`` count, where only the device knows; the others give zeros
 ) -> Tensor:
     """Multi-resolution grid lookup [N, L * F]; see :func:`reference.grid_encode`. Differentiable in ``table``."""
     from ..dispatch import gradients_are_in_place

@@ -16,8 +16,8 @@ from fieldmorph.kernels import cpu, reference
 from fieldmorph.kernels.lowered import CPEncoding, Lowered, VMEncoding, VoxelEncoding
 from fieldmorph.kernels.reference_encode import LINE_AXIS, PLANE_AXES
 
+Device = torch.device | str
 LOWER, UPPER = (-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)
-EDGES = torch.arange(97) * (3.5 / 96)
 
 
 def lowered(encoding: Any, unbounded: bool = False, seed: int = 9) -> Lowered:
@@ -58,9 +58,9 @@ def voxel_encoding(grid: tuple[int, int, int] = (7, 10, 9), degree: int = 3, sha
 
 
 def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A field, encoding or tuple with every floating tensor changed."""
+    """A field, encoding or tuple with every tensor changed."""
     if isinstance(value, Tensor):
-        return change(value) if value.is_floating_point() else value
+        return change(value)
     if isinstance(value, tuple):
         return tuple(mapped(item, change) for item in value)
     if dataclasses.is_dataclass(value):
@@ -68,12 +68,14 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-def copy_of(field: Any, dtype: torch.dtype) -> tuple[Any, list[Tensor]]:
+def copy_of(field: Any, dtype: torch.dtype, device: Device = "cpu") -> tuple[Any, list[Tensor]]:
     """The field with leaves of their own, and the leaves."""
     leaves: list[Tensor] = []
 
     def change(tensor: Tensor) -> Tensor:
-        leaves.append(tensor.detach().to(dtype).clone().requires_grad_())
+        if not tensor.is_floating_point():
+            return tensor.to(device)
+        leaves.append(tensor.detach().to(device, dtype).clone().requires_grad_())
         return leaves[-1]
 
     return mapped(field, change), leaves
@@ -105,31 +107,34 @@ def weighted(outputs: Any, seed: int = 7) -> Tensor:
     return total
 
 
-def check_operation(run: Callable[[Any, Tensor, Any], Tensor], arguments: Any, unit: Tensor | None = None) -> None:
+def check_operation(
+    run: Callable[[Any, Tensor, Any], Tensor], arguments: Any, unit: Tensor | None = None, tested: Any = cpu, device: Device = "cpu"
+) -> None:
     """A stand-alone operation ``run(implementation, unit, arguments)``: values and gradients."""
     where = unit_positions() if unit is None else unit
     found = []
-    for module, dtype in ((cpu, torch.float32), (reference, torch.float64)):
-        own, leaves = copy_of(arguments, dtype)
-        out = run(module, where.to(dtype), own)
-        found.append((out, torch.autograd.grad(weighted([out]), leaves)))
+    for module, dtype, place in ((tested, torch.float32, device), (reference, torch.float64, "cpu")):
+        own, leaves = copy_of(arguments, dtype, place)
+        out = run(module, where.to(place, dtype), own).cpu()
+        found.append((out, [g.cpu() for g in torch.autograd.grad(weighted([out]), leaves)]))
     assert_close(found[0][0], found[1][0], 1e-5, "values")
     for index, (a, b) in enumerate(zip(found[0][1], found[1][1], strict=True)):
         assert a.shape == b.shape
         assert relative(a, b) < 3e-6, f"gradient {index}"
 
 
-def check_evaluate(field: Lowered, where: Tensor | None = None) -> None:
+def check_evaluate(field: Lowered, where: Tensor | None = None, tested: Any = cpu, device: Device = "cpu") -> None:
     """``evaluate`` and ``evaluate_density``: values and gradients."""
-    assert cpu.supports(field) is None
+    assert tested.supports(field) is None
     where = world_positions() if where is None else where
     view = directions(len(where))
     found = []
-    for module, dtype in ((cpu, torch.float32), (reference, torch.float64)):
-        own, leaves = copy_of(field, dtype)
-        answer = module.evaluate(own, where.to(dtype), view.to(dtype))
-        density = module.evaluate_density(own, where.to(dtype))
-        gradients = torch.autograd.grad(weighted([*answer, density]), leaves)
+    for module, dtype, place in ((tested, torch.float32, device), (reference, torch.float64, "cpu")):
+        own, leaves = copy_of(field, dtype, place)
+        answer = module.evaluate(own, where.to(place, dtype), view.to(place, dtype))
+        answer = type(answer)(*(part.cpu() for part in answer))
+        density = module.evaluate_density(own, where.to(place, dtype)).cpu()
+        gradients = [g.cpu() for g in torch.autograd.grad(weighted([*answer, density]), leaves)]
         found.append((answer, density, gradients))
     for name, a, b in zip(found[0][0]._fields, found[0][0], found[1][0], strict=True):
         assert_close(a, b, 2e-5, name)
@@ -138,7 +143,7 @@ def check_evaluate(field: Lowered, where: Tensor | None = None) -> None:
         assert relative(a, b) < 2e-5, f"gradient {index}"
 
 
-def scene(count: int = 96) -> tuple[Tensor, ...]:
+def scene(count: int = 96, steps: int = 96) -> tuple[Tensor, ...]:
     """bits, origins, directions, near, far, jitter, edges: rays that hit, one that misses, one that is not a number."""
     origins, view = rays(count)
     view[0] = -view[0]
@@ -146,18 +151,18 @@ def scene(count: int = 96) -> tuple[Tensor, ...]:
     origins[2], view[2] = torch.tensor([0.25, 0.25, 3.0]), torch.tensor([0.0, 0.0, -1.0])
     near, far = reference.box_range(origins, view, LOWER, UPPER)
     jitter = torch.rand(count, generator=torch.Generator().manual_seed(11))
-    return random_bits((8, 8, 8), 0.6), origins, view, near, far, jitter, EDGES
+    return random_bits((8, 8, 8), 0.6), origins, view, near, far, jitter, torch.arange(steps + 1) * (3.5 / steps)
 
 
-def check_render(field: Lowered, count: int = 96) -> None:
+def check_render(field: Lowered, count: int = 96, tested: Any = cpu, device: Device = "cpu", steps: int = 96) -> None:
     """The fused renderer, with and without gradients."""
-    place = scene(count)
+    place = scene(count, steps)
     found = []
-    for module, dtype in ((cpu, torch.float32), (reference, torch.float64)):
-        own, leaves = copy_of(field, dtype)
-        arguments = place if dtype == torch.float32 else (place[0], *(t.to(dtype) for t in place[1:]))
-        out = module.render_rays(own, *arguments, 1.0)
-        found.append((out, torch.autograd.grad(weighted(out[:3]), leaves)))
+    for module, dtype, at in ((tested, torch.float32, device), (reference, torch.float64, "cpu")):
+        own, leaves = copy_of(field, dtype, at)
+        out = module.render_rays(own, place[0].to(at), *(t.to(at, dtype) for t in place[1:]), 1.0)
+        out = type(out)(*(part.cpu() for part in out))
+        found.append((out, [g.cpu() for g in torch.autograd.grad(weighted(out[:3]), leaves)]))
     # On the face of an occupancy cell a sample's place rounds to either side: such rays, few, see one sample more or less.
     wrong = (found[0][0].rgb.double() - found[1][0].rgb).abs().amax(-1) > 1e-4
     assert int(wrong.sum()) <= 2 and int(((found[0][0].cost != found[1][0].cost) & ~wrong).sum()) <= 2
@@ -169,7 +174,8 @@ def check_render(field: Lowered, count: int = 96) -> None:
     for index, (a, b) in enumerate(zip(found[0][1], gradients, strict=True)):
         assert relative(a, b) < 1e-4, f"gradient {index}"
     with torch.no_grad():
-        plain = cpu.render_rays(field, *place, 1.0)
+        plain = tested.render_rays(copy_of(field, torch.float32, device)[0], *(t.to(device) for t in place), 1.0)
+        plain = type(plain)(*(part.cpu() for part in plain))
     assert_close(plain.rgb, same.rgb, 6e-3, "rgb without gradients")  # faint samples lend their weight to the next one's colour
     assert_close(plain.opacity, same.opacity, 2e-5, "opacity without gradients")
 

@@ -1,0 +1,70 @@
+"""``render_rays``: with gradients march, evaluate, composite, over live samples only; without, where it can be, in one launch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from ..cancel import CancelFlag, Cancelled
+from ..lowered import Lowered
+from ..reference import RenderedRays
+from .compositing import compacted, composite, live_counts
+from .fused import render_fused, why_not_fused
+from .marching import serves_rays, walk
+from .pointwise import density_at, shade, supports, tensors_of
+from .runtime import serves
+
+FUSED_RAYS, PACKED_RAYS = 1 << 22, 1 << 17
+"""Rays of a picture in one call: of one launch that keeps nothing, and where all samples of all rays are in memory at once."""
+
+
+def rays_at_once(lowered: Lowered) -> int:
+    """How many rays of a picture to render in one call."""
+    return FUSED_RAYS if why_not_fused(lowered) is None else PACKED_RAYS
+
+
+def render_rays(
+    lowered: Lowered,
+    bits: Tensor,  # [X, Y, Z] bool
+    origins: Tensor,  # [R, 3]
+    directions: Tensor,  # [R, 3] unit length
+    near: Tensor,  # [R]
+    far: Tensor,  # [R]
+    jitter: Tensor,  # [R]
+    edges: Tensor,  # [K + 1]
+    scale: float,
+    termination: float = 1e-4,
+    cancel: CancelFlag | None = None,
+    capacity: int | None = None,
+) -> RenderedRays:
+    """March, evaluate and composite; see :func:`reference.render_rays`.
+
+    With ``capacity``, room for so many samples, nothing is asked of the device on the way, so that the call can be
+    captured as a CUDA graph; samples that find no room are left out.
+
+    Raises:
+        Cancelled: ``cancel`` was set before; a launch that runs is not stopped.
+    """
+    if cancel is not None and cancel.is_set:
+        raise Cancelled("rendering was cancelled")
+    if (
+        not serves_rays(origins, directions, near, far, jitter, edges)
+        or origins.requires_grad
+        or directions.requires_grad
+        or supports(lowered) is not None
+        or not serves(origins, *tensors_of(lowered))
+    ):
+        return reference.render_rays(lowered, bits, origins, directions, near, far, jitter, edges, scale, termination)
+    learning = torch.is_grad_enabled() and any(t.requires_grad for t in tensors_of(lowered))
+    if not learning and why_not_fused(lowered) is None:
+        return render_fused(lowered, bits, origins, directions, near, far, jitter, edges, scale, termination)
+    directions = directions.contiguous()
+    samples = walk(origins, directions, near, far, jitter, edges, bits, lowered.lower, lowered.upper, lowered.unbounded, capacity)
+    with torch.no_grad():
+        density = density_at(lowered, samples.unit, samples.offsets[-1:])
+        counts = live_counts(density, samples.delta * scale, samples.offsets, termination)
+        samples = compacted(samples, counts)
+    density, rgb = shade(lowered, samples.unit, directions, samples.rays, samples.offsets[-1:])
+    out = composite(density, rgb, samples.t, samples.delta * scale, samples.offsets, termination)
+    return RenderedRays(out.rgb, out.depth, out.opacity, counts)

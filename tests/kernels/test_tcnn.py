@@ -1,0 +1,102 @@
+"""Parameters between ours and tiny-cuda-nn's, against its documented layout; on a GPU that has it, values too."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from kernel_cases import assert_close, head
+from torch import Tensor
+
+from fieldmorph.kernels import reference, tcnn
+from fieldmorph.kernels.lowered import HASHED, GridLayout
+from fieldmorph.representations.hashgrid import HashGridOptions, grid_layout
+
+RECORDED = {
+    # base_resolution, log2_hashmap_size -> rows of a hashed grid's one level, hashed? (grid.h: vertices rounded up to 8, at most 2^log2)
+    (17, 14): (4920, False),
+    (24, 14): (13824, False),
+    (26, 14): (16384, True),
+    (513, 14): (16384, True),
+}
+
+
+def looked_up(unit: Tensor, flat: Tensor, config: dict[str, object]) -> Tensor:
+    """What tiny-cuda-nn reads of a one-level grid, written down from grid.h's description, in float64."""
+    features = int(config["n_features_per_level"])  # type: ignore[call-overload]
+    rows, hashed = tcnn.documented_rows(config)
+    scale = float(config["base_resolution"]) - 1.0  # type: ignore[arg-type]
+    side = int(config["base_resolution"])  # type: ignore[call-overload]
+    place = unit.double() * scale + 0.5
+    cell = place.floor()
+    part = place - cell
+    total = torch.zeros(len(unit), features, dtype=torch.float64)
+    for corner in range(8):
+        step = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1])
+        at = (cell + step).long()
+        if hashed:
+            index = at[:, 0] ^ (at[:, 1] * 2654435761 & 0xFFFFFFFF) ^ (at[:, 2] * 805459861 & 0xFFFFFFFF)
+        else:
+            index = at[:, 0] + side * (at[:, 1] + side * at[:, 2])
+        weight = torch.where(step.bool(), part, 1.0 - part).prod(-1, keepdim=True)
+        total += weight * flat.view(rows, features)[index % rows]
+    return total
+
+
+@pytest.mark.parametrize("sizes", RECORDED)
+def test_rows_of_a_level(sizes: tuple[int, int]) -> None:
+    config = {"type": "Hash", "base_resolution": sizes[0], "log2_hashmap_size": sizes[1]}
+    assert tcnn.documented_rows(config) == RECORDED[sizes]
+
+
+@pytest.mark.parametrize("encoding", ["hash", "dense"])
+@pytest.mark.parametrize("features", [2, 4])
+def test_its_look_up_of_our_table_is_ours(encoding: str, features: int) -> None:
+    options = HashGridOptions(levels=4, features=features, log2_table=12, base=5, finest=40, encoding=encoding)  # type: ignore[arg-type]
+    layout = grid_layout(options)
+    assert tcnn.why_not_grid(layout) is None
+    assert encoding == "dense" or HASHED in layout.kinds
+    g = torch.Generator().manual_seed(0)
+    table = torch.rand(layout.offsets[-1], features, dtype=torch.float64, generator=g)
+    unit = torch.cat([torch.rand(200, 3, dtype=torch.float64, generator=g), torch.zeros(1, 3), torch.ones(1, 3), torch.eye(3)])
+    parts = []
+    for (resolution, kind, rows), flat in zip(tcnn.levels(layout), tcnn.grid_to_native(table, layout), strict=True):
+        config = tcnn.level_config(resolution, rows, kind, features)
+        parts.append(looked_up(tcnn.shifted(unit, resolution), flat, config))
+    assert_close(torch.cat(parts, -1), reference.grid_encode(unit, table, layout), 1e-9, "look-up")
+    assert torch.equal(tcnn.grid_from_native(tcnn.grid_to_native(table, layout), layout), table)
+
+
+def test_networks_are_padded_to_sixteen_and_back() -> None:
+    weights = head(torch.Generator().manual_seed(1), 31, 64, 64, 3)
+    flat = tcnn.network_to_native(weights)
+    assert flat.numel() == 64 * 32 + 64 * 64 + 16 * 64
+    back = tcnn.network_from_native(flat, [(64, 31), (64, 64), (3, 64)])
+    assert all(torch.equal(a, b) for a, b in zip(back, weights, strict=True))
+    x = torch.rand(5, 31)
+    first, second, third = flat[:2048].view(64, 32), flat[2048:6144].view(64, 64), flat[6144:].view(16, 64)
+    padded = torch.cat([x, torch.ones(5, 1)], 1)  # it fills inputs up with ones
+    answer = (padded @ first.t()).relu() @ second.t()
+    assert_close((answer.relu() @ third.t())[:, :3], reference.mlp(x, weights), 1e-5, "padded network")
+    with pytest.raises(ValueError, match="do not make up"):
+        tcnn.network_from_native(flat[:-1], [(64, 31), (64, 64), (3, 64)])
+
+
+def test_what_it_cannot_hold_is_said() -> None:
+    tiled = grid_layout(HashGridOptions(levels=4, log2_table=8, base=8, finest=64, encoding="tiled"))
+    assert "tiled" in (tcnn.why_not_grid(tiled) or "")
+    assert "3 numbers" in (tcnn.why_not_grid(GridLayout((3,), (0, 64), (0,), 3)) or "")
+    assert "one width" in (tcnn.why_not_network(head(torch.Generator(), 31, 24, 3)) or "")
+    assert tcnn.why_not_network(head(torch.Generator(), 31, 64, 64, 3)) is None
+
+
+def test_values_on_a_gpu(device: torch.device) -> None:
+    if tcnn.why_not() is not None:
+        pytest.skip(str(tcnn.why_not()))
+    layout = grid_layout(HashGridOptions(levels=4, log2_table=12, base=5, finest=40))
+    g = torch.Generator().manual_seed(0)
+    table = torch.rand(layout.offsets[-1], layout.features, generator=g)
+    unit, weights = torch.rand(500, 3, generator=g), head(g, 31, 64, 64, 3)
+    found = tcnn.grid_encode(unit.to(device), table.to(device), layout)
+    assert_close(found.cpu(), reference.grid_encode(unit, table, layout), 2e-3, "grid in half precision")
+    x = torch.rand(500, 31, generator=g)
+    assert_close(tcnn.mlp(x.to(device), tuple(w.to(device) for w in weights)).cpu(), reference.mlp(x, weights), 1e-1, "network")
