@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -17,7 +18,7 @@ from .finetune import RATE, finetune, hollowed
 from .hollow import HollowPruner
 from .prune import drop_unreached
 from .quantize import Plan
-from .search import TRIES, Candidate, Goal, Packer, Probe, search
+from .search import START, TRIES, Candidate, Goal, Packer, Probe, search
 from .sensitivity import sensitivities
 
 ROUNDS, ROUND_RAYS = 16, 1 << 12
@@ -36,7 +37,39 @@ class PackOptions:
     """Prune a hash grid to this share of its saliency grid first."""
     seconds: float = 0.0
     """Train on for so long: half of it while pruning, if there is pruning, the rest with quantised numbers."""
+    steps: int | None = None
+    """The same as optimisation steps, in place of ``seconds``."""
     seed: int = 0
+
+    @property
+    def trains(self) -> bool:
+        """Whether the field is trained on, which needs batches."""
+        return bool(self.seconds if self.steps is None else self.steps)
+
+    def budget(self) -> Budget:
+        """Of one of the stages of training on."""
+        share = 1.0 if self.keep is None else 0.5
+        return Budget(seconds=share * self.seconds) if self.steps is None else Budget(steps=max(1, int(share * self.steps)))
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far packing has come."""
+
+    stage: str
+    """prune, sensitivity, search or train rounded."""
+    done: float
+    """Of ``total``."""
+    total: float
+    unit: str
+    """What is counted: rounds, tries, steps."""
+    count: float | None = None
+    """So many of them, where that is not ``done``."""
+    facts: Mapping[str, float | str] = field(default_factory=dict)
+
+
+Follow = Callable[[Report], None]
+"""Hears how packing goes, at least every few seconds. Whatever it raises ends the packing; nothing is written then."""
 
 
 @dataclass(frozen=True)
@@ -52,52 +85,58 @@ class Packed:
     """As the file holds it."""
 
 
-def pack_field(field: Field, path: Path, probe: Probe, options: PackOptions, batches: BatchSource | None = None) -> Packed:
+def pack_field(
+    field: Field, path: Path, probe: Probe, options: PackOptions, batches: BatchSource | None = None, follow: Follow | None = None
+) -> Packed:
     """Write ``field`` packed to ``path``. The given field is changed by pruning and training.
 
     Args:
-        batches: what to train on; needed where ``options.seconds`` is not 0.
+        batches: what to train on; needed where ``options.trains``.
 
     Raises:
         UserError: pruning is asked for and the field is no hash grid; the file cannot be written.
+        ValueError: there is nothing to train on.
     """
+    if options.trains and batches is None:
+        raise ValueError("training on needs batches")
+    tell = follow or (lambda report: None)
     numbers = sum(p.numel() for p in field.parameters())
     settings = eval_settings(field)
-    seconds = options.seconds
 
     def measure(subject: Field) -> dict[str, Tensor]:
-        with progress.Bar("sensitivity", ROUNDS, "rounds") as bar:
-            return sensitivities(subject, settings, rounds=ROUNDS, rays=ROUND_RAYS, seed=options.seed, on_round=bar.update)
+        def heard(done: int) -> None:
+            tell(Report("sensitivity", done, ROUNDS, "rounds"))
 
-    def look(packer: Packer, start: float | None, tries: int) -> Candidate:
-        with progress.Bar("search", tries, "tries") as bar:
+        return sensitivities(subject, settings, rounds=ROUNDS, rays=ROUND_RAYS, seed=options.seed, on_round=heard)
 
-            def follow(candidate: Candidate) -> None:
-                bar.advance(size=progress.format_bytes(candidate.size), drop=round(candidate.drop, 3))
+    def look(packer: Packer, start: float, tries: int) -> Candidate:
+        done = 0
 
-            if start is None:
-                return search(packer.try_step, options.goal, tries=tries, on_try=follow)
-            return search(packer.try_step, options.goal, start=start, tries=tries, on_try=follow)
+        def heard(candidate: Candidate) -> None:
+            nonlocal done
+            done += 1
+            tell(Report("search", done, tries, "tries", None, {"size": progress.format_bytes(candidate.size), "drop": candidate.drop}))
+
+        return search(packer.try_step, options.goal, start=start, tries=tries, on_try=heard)
 
     if options.keep is not None:
         field = hollowed(field, SALIENCY_SIDE)
         pruner = HollowPruner(options.keep)
-        seconds *= 0.5
-        _train(field, batches, seconds, "prune", options.seed, rate=PRUNING_RATE, pruner=pruner)
+        _train(field, batches, options, "prune", tell, rate=PRUNING_RATE, pruner=pruner)
         kept = pruner.report(field)
         progress.say(f"kept {100 * kept['vertices']:.1f} % of the saliency grid; {probe.drop(field):.2f} dB lost by pruning")
     dropped = drop_unreached(field)
     if dropped:
         progress.say(f"dropped {dropped} voxels that no occupied cell reaches")
     packer = Packer(field, probe, path.absolute().parent, measure)
-    first = look(packer, None, 3)
+    first = look(packer, START, 3)
     packer.refine(first.step)
-    if seconds > 0.0:
+    if options.trains:
         first = look(packer, first.step, 3)
         logits = field.get_parameter("encoder.saliency") if "encoder.saliency" in packer.plan else None
         if logits is not None:
             logits.requires_grad_(False)  # what has been shut stays shut
-        _train(field, batches, seconds, "train rounded", options.seed, rounded=(packer.plan, first.step))
+        _train(field, batches, options, "train rounded", tell, rounded=(packer.plan, first.step))
         if logits is not None:
             logits.requires_grad_(True)
     best = look(packer, first.step, TRIES)
@@ -109,22 +148,20 @@ def pack_field(field: Field, path: Path, probe: Probe, options: PackOptions, bat
 def _train(
     field: Field,
     batches: BatchSource | None,
-    seconds: float,
-    title: str,
-    seed: int,
+    options: PackOptions,
+    stage: str,
+    tell: Follow,
     *,
     rate: float = RATE,
     rounded: tuple[Plan, float] | None = None,
     pruner: Pruner | None = None,
 ) -> None:
-    if batches is None:
-        raise ValueError("training on needs batches")
+    assert batches is not None
     smooth = 0.0
-    with progress.Bar(title, 1.0, "steps") as bar:
 
-        def follow(trainer: Trainer, stats: StepStats) -> None:
-            nonlocal smooth
-            smooth = stats.mse if smooth == 0.0 else 0.95 * smooth + 0.05 * stats.mse
-            bar.update(stats.progress, count=stats.step, psnr=round(mse_to_psnr(smooth), 2))
+    def heard(trainer: Trainer, stats: StepStats) -> None:
+        nonlocal smooth
+        smooth = stats.mse if smooth == 0.0 else 0.95 * smooth + 0.05 * stats.mse
+        tell(Report(stage, stats.progress, 1.0, "steps", stats.step, {"psnr": mse_to_psnr(smooth)}))
 
-        finetune(field, batches, Budget(seconds=seconds), rate=rate, rounded=rounded, pruner=pruner, seed=seed, on_step=follow)
+    finetune(field, batches, options.budget(), rate=rate, rounded=rounded, pruner=pruner, seed=options.seed, on_step=heard)

@@ -24,6 +24,8 @@ FLOOR = 1e-2
 SLOPE = math.log(2.0) / 6.0
 """Squared steps that a bit is worth: what a uniform quantiser at high rate pays (Gray and Neuhoff 1998, section III)."""
 _ROUNDS = 3
+_MOST_GAIN = np.float32(30.0)
+"""Errors of a logarithm of density beyond this one are as bad."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,10 @@ def _quantise_part(plan: PartPlan, values: NDArray[np.float32], step: float, pre
         base = int(np.abs(stored).max(initial=0))
         bits = _prices(kinds, stored + base, classes, 2 * base + 1)
         nearest = np.clip(np.rint(scaled), -base, base).astype(np.int32)
-        best, cost = nearest, _cost(nearest, scaled, weights, price, bits, kinds, base)
+        units = steps if part.logarithmic else None
+        best, cost = nearest, _cost(nearest, scaled, weights, price, bits, kinds, base, units)
         for other in (nearest - np.sign(nearest), np.zeros_like(nearest)):
-            found = _cost(other, scaled, weights, price, bits, kinds, base)
+            found = _cost(other, scaled, weights, price, bits, kinds, base, units)
             best, cost = np.where(found < cost, other, best), np.minimum(found, cost)
         stored = best
     if part.guard is not None:
@@ -121,8 +124,16 @@ def _quantise_part(plan: PartPlan, values: NDArray[np.float32], step: float, pre
 
 
 def _cost(symbols: Ints, scaled: NDArray[np.float32], weights: NDArray[np.float32], price: float, bits: NDArray[np.float32],
-          kinds: Ints, base: int) -> NDArray[np.float32]:  # fmt: skip
-    return weights * np.square(scaled - symbols) + np.float32(price) * bits[kinds, symbols + base]
+          kinds: Ints, base: int, units: NDArray[np.float32] | None) -> NDArray[np.float32]:  # fmt: skip
+    """Of every number: squared colour error, and the price of its bits. ``units``: step sizes of logarithms of densities.
+
+    A derivative by the logarithm s holds for small errors only: where space is nearly empty it is nearly zero, yet s + e
+    is exp(e) times the matter. The error in density, h (exp(e) - 1)^2, says so; a loss of matter counts at least e^2.
+    """
+    error = symbols - scaled
+    if units is not None:
+        error = np.maximum(np.expm1(np.minimum(error * units, _MOST_GAIN)) / units, np.abs(error))
+    return weights * np.square(error) + np.float32(price) * bits[kinds, symbols + base]
 
 
 def _prices(kinds: Ints, shifted: Ints, classes: int, alphabet: int) -> NDArray[np.float32]:

@@ -66,8 +66,8 @@ class Candidate:
 class Probe:
     """Fixed rays on which a field is compared with photographs, or with the unpacked field where there are none."""
 
-    def __init__(self, field: Field, rays: Rays, settings: RenderSettings, photographed: Tensor | None) -> None:
-        self.rays, self.settings = rays, settings
+    def __init__(self, field: Field, rays: Rays, settings: RenderSettings, photographed: Tensor | None, split: str | None = None) -> None:
+        self.rays, self.settings, self.split = rays, settings, split
         with torch.no_grad():
             before = self._render(field)
         self.target = before if photographed is None else photographed

@@ -49,6 +49,8 @@ class Part:
     """What rows that are not stored read as."""
     guard: float | None = None
     """Numbers up to this one are never traded for fewer bits: what they mean does not show in derivatives."""
+    logarithmic: bool = False
+    """Numbers are logarithms of densities: raising one by e makes exp(e) times as much matter."""
 
     @property
     def rows(self) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -132,7 +132,7 @@ class VoxelField(Field):
         cells = (self.links.view(-1) >= 0).nonzero()[:, 0].cpu().numpy()
         x, y, z = self.grid
         part = Part(0, self.rows, x, y * z, cells) if len(cells) == self.rows else Part(0, self.rows, self.rows)
-        return {"density_data": [part], "sh_data": [part]}
+        return {"density_data": [replace(part, logarithmic=True)], "sh_data": [part]}
 
     def check_content(self) -> None:
         if self.links.numel() and not -1 <= int(self.links.min()) <= int(self.links.max()) < self.rows:

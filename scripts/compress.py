@@ -15,16 +15,15 @@ from .eval import compare_fingerprint, recorded_data
 from .options import Compute, Talk, WarmUp, claim_file, open_scene, value
 
 if TYPE_CHECKING:
-    from ..compress.search import Goal, Probe
+    from types import TracebackType
+
+    from ..compress.pack import Packed, Report
+    from ..compress.search import Goal
     from ..datasets.scene import Scene
     from ..representations.field import Field
-    from ..training.trainer import BatchSource
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "KIB": 1 << 10, "MIB": 1 << 20}
 DEFAULT_DROP = 0.2
-PROBE_RAYS = 1 << 15
-SLOW_PROBE_RAYS = 1 << 12
-"""The same for a field without compiled kernels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +45,8 @@ class Compress(Compute, Talk):
     """Dataset whose photographs the loss is measured on; without one, the unpacked field itself is what is compared with."""
     seconds: Annotated[float | None, value("S", "0, with --keep 120")] = None
     """Train on for so long, with quantised numbers: from the photographs if known, else from the field itself as it was."""
+    steps: Annotated[int | None, value("N")] = None
+    """The same in optimisation steps."""
     keep: Annotated[float | None, value("SHARE")] = None
     """Prune a hash grid first: greatest share of the box that stays salient (HollowNeRF), for example 0.08."""
     seed: Annotated[int, value("K")] = 0
@@ -58,30 +59,42 @@ class Compress(Compute, Talk):
         goal = self._goal()
         claim_file(self.out, overwrite=self.overwrite)
         device = self.choose_device()
-        from ..compress.pack import PackOptions, pack_field
-        from ..representations.edited import EditedField
+        from ..compress.pack import PackOptions
+        from ..compress.run import check_packable, compress_field, make_probe
+        from ..compress.search import ASSUMED_PSNR
         from ..training import load_run_or_field
 
         field = load_run_or_field(self.field, device=str(device))
-        if isinstance(field, EditedField):
-            raise UserError(f"{self.field} has edits; bake them first with fieldmorph edit --bake, or compress before editing")
-        if not field.metadata.get("cameras"):
-            raise UserError(f"{self.field} has no recorded cameras, which say what must be kept; train it with fieldmorph train")
-        options = PackOptions(goal, self.keep, self._seconds(field), self.seed)
+        check_packable(field, str(self.field))
+        options = PackOptions(goal, self.keep, self._seconds(field), self.steps, self.seed)
         warm_up = WarmUp("hollow" if self.keep is not None else field.family, device)
         scene = self._scene(field)
-        batches = self._batches(field, scene) if options.seconds else None
         warm_up.wait()
-        probe = self._probe(field, scene)
-        packed = pack_field(field, self.out, probe, options, batches)
+        probe = make_probe(field, scene, self.seed)
+        if scene is None:
+            progress.say(f"no photographs: the loss is measured against the unpacked field, which is taken to have {ASSUMED_PSNR:.0f} dB")
+        else:
+            progress.say(f"the loss is measured on {len(probe.rays)} pixels of the {probe.split} images of {scene.root}")
+        with Bars() as bars:
+            packed = compress_field(field, self.out, options, scene, probe=probe, follow=bars)
         share = 100.0 * packed.size / (4 * packed.parameters)
         progress.say(
             f"wrote {self.out} ({progress.format_bytes(packed.size)}, {share:.1f} % of its {packed.parameters} parameters as float32): "
-            f"{packed.found.drop:.2f} dB below the unpacked field's {probe.psnr:.2f} dB"
+            f"{probe.psnr - packed.found.drop:.2f} dB, {packed.found.drop:.2f} dB below the unpacked field's {probe.psnr:.2f} dB"
         )
-        if goal.spent(packed.found) > 1.0:
-            progress.warn("the target was out of reach; this is the nearest that was found")
+        self._compare(goal, packed)
         return 0
+
+    def _compare(self, goal: Goal, packed: Packed) -> None:
+        """How close it came."""
+        if goal.size is not None:
+            text = f"{packed.size} of at most {goal.size} bytes, {100.0 * packed.size / goal.size:.1f} %"
+        else:
+            text = f"{packed.found.drop:.3f} of at most {goal.drop} dB lost"
+        if goal.spent(packed.found) > 1.0:
+            progress.warn(f"the target was out of reach; this is the nearest that was found: {text}")
+        else:
+            progress.say(f"target: {text}")
 
     def _seconds(self, field: Field) -> float:
         """How long to train on, checked."""
@@ -89,6 +102,12 @@ class Compress(Compute, Talk):
             raise UserError(f"--keep {self.keep}: give the share of space that may stay, between 0 and 1")
         if self.keep is not None and field.family != "hashgrid":
             raise UserError(f"--keep prunes hash grids; this field is a {field.family}, which is packed as it is")
+        if self.steps is not None:
+            if self.seconds is not None:
+                raise UserError("give the training as --steps or as --seconds, not both")
+            if not 1 <= self.steps < 1 << 31:
+                raise UserError(f"--steps {self.steps}: give a number of optimisation steps")
+            return 0.0
         if self.seconds is None:
             return 0.0 if self.keep is None else 120.0
         if not 0.0 <= self.seconds < 1e7 or (self.keep is not None and self.seconds == 0.0):
@@ -107,39 +126,6 @@ class Compress(Compute, Talk):
             raise UserError(f"--target-psnr-drop {drop}: give a loss of 0.001 to 20 dB")
         return Goal(drop=drop)
 
-    def _probe(self, field: Field, scene: Scene | None) -> Probe:
-        """Rays of held-out photographs where there are any, else of the recorded cameras."""
-        import torch
-
-        from ..compress.search import ASSUMED_PSNR, Probe
-        from ..compress.sensitivity import random_rays
-        from ..render.renderer import background_color, which_renderer
-        from ..training.batches import PhotoBatches
-        from ..training.evaluation import eval_settings
-
-        settings = eval_settings(field)
-        count = PROBE_RAYS if which_renderer(field) == "fused" else SLOW_PROBE_RAYS
-        generator = torch.Generator().manual_seed(self.seed)
-        if scene is None:
-            progress.say(f"no photographs: the loss is measured against the unpacked field, which is taken to have {ASSUMED_PSNR:.0f} dB")
-            return Probe(field, random_rays(field, count, generator), settings, None)
-        split = next(s for s in ("val", "test", "train") if scene.split.get(s))
-        batch = PhotoBatches(scene, split, field.device).next(count, generator)
-        behind = background_color(field, settings.background)
-        progress.say(f"the loss is measured on {count} pixels of the {split} images of {scene.root}")
-        return Probe(field, batch.rays, settings, batch.over(torch.zeros(3) if behind is None else behind.detach()))
-
-    def _batches(self, field: Field, scene: Scene | None) -> BatchSource:
-        """The training photographs, or the field itself as a teacher of what becomes of it."""
-        import copy
-
-        from ..training.batches import PhotoBatches
-        from ..training.teacher import Teacher, TeacherBatches
-
-        if scene is not None:
-            return PhotoBatches(scene, "train", field.device)
-        return TeacherBatches(Teacher(copy.deepcopy(field)))
-
     def _scene(self, field: Field) -> Scene | None:
         data = self.data
         if data is None:
@@ -152,6 +138,31 @@ class Compress(Compute, Talk):
         scene = open_scene(data)
         compare_fingerprint(field, scene, data)
         return scene
+
+
+class Bars:
+    """A progress bar for each stage of packing; a new one where a stage begins again."""
+
+    def __init__(self) -> None:
+        self._bar: progress.Bar | None = None
+        self._done = 0.0
+
+    def __call__(self, report: Report) -> None:
+        if self._bar is None or self._bar.title != report.stage or report.done < self._done:
+            self.__exit__(None, None, None)
+            self._bar = progress.Bar(report.stage, report.total, report.unit)
+            self._bar.__enter__()
+        self._done = report.done
+        facts = {k: round(v, 3) if isinstance(v, float) else v for k, v in report.facts.items()}
+        self._bar.update(report.done, count=report.count, **facts)
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(kind, error, trace)
+            self._bar = None
 
 
 def parse_bytes(text: str) -> int:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from fieldmorph.compress.quantize import apply, make_plan, quantise
+from fieldmorph.compress.quantize import _part_plan, _quantise_part, apply, make_plan, quantise
 from fieldmorph.compress.search import Candidate, Goal, search
 from fieldmorph.compress.sensitivity import random_rays, sensitivities
 from fieldmorph.render.renderer import render_rays
 from fieldmorph.render.types import RenderSettings
 from fieldmorph.representations.field import Field
 from fieldmorph.representations.field_file import load_field, save_field
+from fieldmorph.representations.packing import Part
 
 SETTINGS = RenderSettings(steps=64)
 
@@ -105,3 +106,16 @@ def test_search_says_the_nearest_of_what_cannot_be() -> None:
     best = search(law, goal)
     assert goal.spent(best) > 1.0
     assert math.isclose(best.size, 20000, rel_tol=0.3)
+
+
+def test_nearly_empty_space_is_not_traded_for_fewer_bits() -> None:
+    """A derivative says that a logarithm of density of -3 hardly matters; as 0, the cheapest symbol, it would be fog."""
+    thin = -2.0 - 2.0 * np.random.default_rng(0).random(50)
+    s = np.concatenate([np.zeros(3000), thin]).astype(np.float32)[:, None]
+    h = np.exp(2.0 * s)  # of a sum of densities
+    found = {}
+    for logarithmic in (False, True):
+        part = _part_plan(Part(0, len(s), 61, 50, logarithmic=logarithmic), h)
+        found[logarithmic] = _quantise_part(part, s, 0.5, 1.0).values(part.part)[3000:]
+    assert (found[False] > -0.5).any(), "by derivatives alone"
+    assert float(np.abs(found[True] - s[3000:]).max()) < 1.0
