@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..representations.field import Field
     from ..training import StepStats, Trainer
     from ..training.run import TrainResult
+    from ..training.trainer import Callback
 
 Switch = Literal["on", "off"]
 
@@ -68,9 +70,15 @@ class Distill(Running, Compute, FamilyOptions, Talk):
     """Compare only at the points that make up most of a ray."""
     view_seconds: Annotated[float | None, value("S", "30")] = None
     """Render a view of teacher and student so often; 0 never does."""
+    view: bool = False
+    """Open a window that shows the student beside its teacher while it learns; closing it does not end the run."""
 
     def run(self) -> int:
         self.talk()
+        if self.view:
+            from ..viewer.gui import require_window
+
+            require_window()
         self.claim()
         device = self.choose_device()
         options, source, data = self._options()
@@ -86,12 +94,21 @@ class Distill(Running, Compute, FamilyOptions, Talk):
         warm_up.wait()
         more.wait()
         start_folder(self.out, (*RUN_FILES, *report_files()) if self.overwrite else ())
-        result = run_distillation(teacher, options, self.out, scene=scene, source=source, resume=self.resume)
-        if not result.finished:
-            progress.say(f"interrupted; continue with: fieldmorph distill --resume --out {self.out}")
-            return 130
-        report(result, teacher, options, self.out, scene, self.against)
-        return 0
+
+        def learn(*callbacks: Callback) -> int:
+            result = run_distillation(teacher, options, self.out, scene=scene, source=source, resume=self.resume, callbacks=callbacks)
+            if not result.finished:
+                progress.say(f"interrupted; continue with: fieldmorph distill --resume --out {self.out}")
+                return 130
+            report(result, teacher, options, self.out, scene, self.against)
+            return 0
+
+        if not self.view:
+            return learn()
+        from ..viewer.entries import open_entry
+        from ..viewer.watch import watch_run
+
+        return watch_run(learn, self.out.name, data, str(device), beside=[open_entry(source, str(device), data)])
 
     def _options(self) -> tuple[DistillOptions, Path, Path | None]:
         """What to do, from what, with what dataset: the flags, over the run's own config where it is resumed."""
@@ -144,6 +161,7 @@ def run_distillation(
     source: Path | None = None,
     resume: bool = False,
     title: str | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Distil with a progress bar that shows stage, loss and agreement; says what was written after."""
     from ..distill import distill_field
@@ -158,7 +176,7 @@ def run_distillation(
         bar.update(stats.progress, count=stats.step, stage=stats.stage, loss=smooth["loss"], psnr=agreement)
 
     with progress.Bar(title or f"distill {teacher.family} to {options.to}", 1.0, "steps") as bar:
-        result = distill_field(teacher, options, out, scene=scene, source=source, resume=resume, callbacks=[follow])
+        result = distill_field(teacher, options, out, scene=scene, source=source, resume=resume, callbacks=[follow, *callbacks])
     size = progress.format_bytes(result.path.stat().st_size)
     progress.say(f"wrote {result.path} ({size}) after {result.step} steps and {progress.format_seconds(result.seconds)} of distilling")
     return result

@@ -35,7 +35,7 @@ class View(Compute, Talk):
     """Size of the window, or of the picture of --screenshot (default there: 800x800)."""
     camera: Annotated[int | None, value("N", "a view of the whole scene")] = None
     """Start at the N-th training camera, from 1."""
-    mode: Literal["color", "depth", "normals", "opacity", "cost", "occupancy"] = "color"
+    mode: Literal["color", "depth", "normals", "opacity", "cost", "occupancy", "saliency", "static", "dynamic", "moving"] = "color"
     """What to show."""
     background: Annotated[Literal["white", "black", "grey", "checker", "learned"] | None, value("COLOUR", "the field's")] = None
     """What shows behind the scene."""

@@ -1,4 +1,4 @@
-"""The occupancy grid as a picture: the first occupied cell each ray meets, shaded by the face it is entered through."""
+"""Grids of cells as pictures (occupancy, saliency): the first set cell each ray meets, shaded by the face it is entered through."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import torch
 from torch import Tensor
 
 from .. import kernels
+from ..compress.hollow import mask_of
 from ..kernels.cancel import CancelFlag, Cancelled
 from ..render.camera import Camera
 from ..render.lattice import lattice_edges, ray_range
 from ..render.types import Rays, RenderSettings
 from ..representations.field import Field
+from ..representations.handover import HandoverField
 
 CHUNK = 1 << 13
 """Rays marched together; bounds the memory of their packed samples."""
 
 
 @torch.no_grad()
-def render_occupancy(
-    field: Field, camera: Camera, settings: RenderSettings, cancel: CancelFlag | None = None
+def render_cells(
+    field: Field, bits: Tensor, camera: Camera, settings: RenderSettings, cancel: CancelFlag | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Premultiplied colour [H, W, 3], distance [H, W] and hit [H, W] in {0, 1}.
+    """Premultiplied colour [H, W, 3], distance [H, W] and hit [H, W] in {0, 1}; ``bits`` [R, R, R] lie over the field's space.
 
     Raises:
         Cancelled: ``cancel`` was set meanwhile.
@@ -31,14 +33,20 @@ def render_occupancy(
     for begin in range(0, len(rays), CHUNK):
         if cancel is not None and cancel():
             raise Cancelled
-        parts.append(_first_cells(field, rays[begin : begin + CHUNK], settings))
+        parts.append(_first_cells(field, bits, rays[begin : begin + CHUNK], settings))
     shape = (camera.height, camera.width)
     rgb, depth, hit = (torch.cat(column) for column in zip(*parts, strict=True))
     return rgb.reshape(*shape, 3), depth.reshape(shape), hit.reshape(shape)
 
 
-def _first_cells(field: Field, rays: Rays, settings: RenderSettings) -> tuple[Tensor, Tensor, Tensor]:
-    space, bits, device = field.space, field.occupancy.bits, rays.origins.device
+def saliency_bits(field: Field) -> Tensor | None:
+    """Cells that a hollowed field keeps, bool [R, R, R] as its occupancy; None for a field without a saliency grid."""
+    logits = field.encoder.saliency_logits() if isinstance(field, HandoverField) else None
+    return None if logits is None else mask_of(logits.detach(), field.occupancy.resolution)
+
+
+def _first_cells(field: Field, bits: Tensor, rays: Rays, settings: RenderSettings) -> tuple[Tensor, Tensor, Tensor]:
+    space, device = field.space, rays.origins.device
     ops = kernels.ops(device)
     near, far = ray_range(space, rays, settings, ops)
     middle = torch.full((len(rays),), 0.5, device=device)

@@ -16,8 +16,9 @@ from ..kernels.cancel import CancelFlag, Cancelled
 from ..render.camera import Camera
 from ..render.types import RenderSettings
 from ..representations.field import Field
+from .moments import PARTS, moment
 from .scheduler import Scheduler, Task
-from .shots import Look, Mode, Pixels, Shot, difference, photo_shot, picture_psnr, shade, shoot
+from .shots import GRIDS, Look, Mode, Pixels, Shot, difference, photo_shot, picture_psnr, shade, shoot
 
 Layout = Literal["single", "side", "wipe", "difference"]
 
@@ -44,7 +45,7 @@ Source = FieldSource | PhotoSource
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """Everything a picture depends on but its look. ``camera`` has the size of the window's view."""
+    """Everything a picture depends on but its look. ``camera`` has the size of the window's view, and the time of dynamic fields."""
 
     camera: Camera
     sources: tuple[Source, ...]
@@ -78,6 +79,8 @@ class Picture:
     task: Task
     seconds: float
     samples_per_ray: float
+    shading: float
+    """Seconds that compositing, look and comparison took."""
     psnr: float | None = None
     """Between the two sources, of full pictures."""
     number: int = 0
@@ -113,8 +116,10 @@ class Engine:
         """Make this the picture to render. ``moving``: input is being held, and more requests will follow."""
         with self._condition:
             self._request, self._failed = request, False
-            self.scheduler.has_preview = request.mode != "occupancy" and any(
-                isinstance(source, FieldSource) and source.preview is not None for source in request.sources
+            self.scheduler.has_preview = (
+                request.mode not in GRIDS
+                and request.mode not in PARTS
+                and any(isinstance(source, FieldSource) and source.preview is not None for source in request.sources)
             )
             self.scheduler.changed(time.perf_counter(), moving)
             if self._running is not None and not (self._running.moving and moving):
@@ -262,8 +267,13 @@ def render_shots(request: Request, task: Task, cancel: CancelFlag | None = None)
         elif task.preview and source.preview is not None:
             shots.append(shoot(source.preview, camera, replace(source.settings, steps=preview_steps(source.preview)), request.mode, cancel))
         else:
-            shots.append(shoot(source.field, camera, source.settings, request.mode, cancel))
+            shots.append(shoot(_seen(source.field, camera.time, request.mode), camera, source.settings, request.mode, cancel))
     return tuple(shots)
+
+
+def _seen(field: Field, time: float | None, mode: Mode) -> Field:
+    """The field that a mode looks at, which stands still; grids of cells belong to the field itself."""
+    return field if mode in GRIDS else moment(field, time, mode if mode in PARTS else None)
 
 
 def preview_steps(preview: Field) -> int:
@@ -273,7 +283,8 @@ def preview_steps(preview: Field) -> int:
 
 
 def compose(request: Request, shots: tuple[Shot, ...], look: Look, comparison: Comparison, task: Task, seconds: float) -> Picture:
-    """Shots to the picture in the window."""
+    """Shots to the picture in the window; ``seconds``: what rendering them took."""
+    begin = time.perf_counter()
     pictures = [shade(shot, look, task.scale) for shot in shots]
     psnr = None
     if len(pictures) == 2 and pictures[0].shape == pictures[1].shape and task.scale == 1.0 and not task.preview:
@@ -291,4 +302,5 @@ def compose(request: Request, shots: tuple[Shot, ...], look: Look, comparison: C
     rgba = np.ones((*shown.shape[:2], 4), np.float32)
     np.clip(shown, 0.0, 1.0, out=rgba[..., :3])
     costs = [float(shot.cost.mean()) for shot in shots if shot.cost is not None]
-    return Picture(rgba, shots, request, task, seconds, sum(costs) / len(costs) if costs else 0.0, psnr)
+    cost = sum(costs) / len(costs) if costs else 0.0
+    return Picture(rgba, shots, request, task, seconds, cost, time.perf_counter() - begin, psnr)

@@ -19,6 +19,7 @@ from ..render.types import RenderSettings
 from ..representations.field import Field
 from ..training import load_run_or_field, read_config
 from ..training.evaluation import eval_settings
+from .moments import moment
 
 
 @dataclass(eq=False)
@@ -58,7 +59,8 @@ class Entry:
             ("Occupancy", f"{occupancy.resolution}³, {100.0 * occupancy.occupied_fraction:.1f} % full"),
             ("Cameras", str(len(self.cameras))),
             ("Kernels", kernel_name(self.field)),
-            ("Renderer", which_renderer(self.field)),
+            *[(f"  not {name}", reason) for name, reason in kernels_not_used(self.field)],
+            ("Renderer", which_renderer(moment(self.field, 0.0))),
         ]
         history = self.field.metadata.get("history")
         if isinstance(history, list) and history:
@@ -70,6 +72,12 @@ def kernel_name(field: Field) -> str:
     """Which implementation of the operations serves the field, e.g. "cpu (Numba), 2 threads of 2"."""
     line = kernels.explain(field.device)[0].removeprefix("kernels: ")
     return line.split(", cache in")[0]
+
+
+def kernels_not_used(field: Field) -> list[tuple[str, str]]:
+    """Each better implementation of the operations, and why it does not serve the field."""
+    lines = (line.strip().partition(": ") for line in kernels.explain(field.device)[1:])
+    return [(name, reason.removeprefix("not used, ")) for name, _, reason in lines]
 
 
 def open_entry(path: Path, device: str = "cpu", data: Path | None = None) -> Entry:

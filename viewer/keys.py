@@ -13,8 +13,8 @@ HELD: dict[str, str | int] = {
 }
 STRUCK: dict[str, str | int] = {
     **{name: f"mvKey_{name}" for name in "FRBGKTOPQSZY"},
-    **{str(digit): f"mvKey_{digit}" for digit in range(1, 7)},
-    "[": "mvKey_Open_Brace", "]": "mvKey_Close_Brace", "+": _EQUAL, "-": "mvKey_Minus",
+    **{str(digit): f"mvKey_{digit}" for digit in range(1, 10)},
+    "[": "mvKey_Open_Brace", "]": "mvKey_Close_Brace", "+": _EQUAL, "-": "mvKey_Minus", ",": "mvKey_Comma", ".": "mvKey_Period",
     "Tab": "mvKey_Tab", "F1": "mvKey_F1", "Escape": "mvKey_Escape", "PageUp": _PAGE_UP, "PageDown": _PAGE_DOWN,
 }  # fmt: skip
 

@@ -35,6 +35,8 @@ class Live:
         self.psnrs: list[float] = []
         self.progress = 0.0
         self.step = 0
+        self.stage = ""
+        """What a run that goes through stages is at."""
         self.rate = 0.0
         """Training steps per second."""
         self._smooth: tuple[float, float] | None = None
@@ -68,6 +70,8 @@ class Live:
             trainer.stop = True
 
     def _record(self, stats: StepStats) -> None:
+        if stats.stage != self.stage:  # another loss: nothing to go on from
+            self.stage, self._smooth = stats.stage, None
         loss, mse = self._smooth or (stats.loss, stats.mse)
         self._smooth = (SMOOTH * loss + (1.0 - SMOOTH) * stats.loss, SMOOTH * mse + (1.0 - SMOOTH) * stats.mse)
         self.step, self.progress = stats.step, stats.progress

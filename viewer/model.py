@@ -52,7 +52,7 @@ class Model:
         self.partner_index = 1 if len(entries) > 1 else 0
         self.comparison = Comparison()
         self.use_preview = True
-        self.time: float | None = None
+        self.time: float | None = 0.0 if entries[0].field.dynamic else None
         """Moment of a dynamic scene, in [0, 1]; None for fields without time."""
         self.revision = 0
         self.message = ""
@@ -90,6 +90,10 @@ class Model:
         self.active = index
         if self.partner_index == index and len(self.entries) > 1:
             self.partner_index = (index + 1) % len(self.entries)
+        if any(entry.field.dynamic for entry in self.entries):
+            self.time = self.time or 0.0
+        else:
+            self.time = None
         self.navigator.cameras = self.entry.cameras
         self.navigator.home = self.entry.overview
         self.navigator.leave_view()
@@ -104,6 +108,11 @@ class Model:
         self.layout, self.partner = layout, partner
         if layout != "single" and partner == "photograph" and self.navigator.view_index is None:
             self.navigator.step_view(0)
+        self.touch()
+
+    def set_time(self, time: float) -> None:
+        """Show a dynamic scene as it is then, in [0, 1]."""
+        self.time = min(max(time, 0.0), 1.0)
         self.touch()
 
     def set_crop(self, box: Box | None) -> None:
@@ -136,7 +145,7 @@ class Model:
         sources: list[Source] = [self._source(self.entry)]
         if self.layout != "single":
             sources.append(self._partner())
-        return Request(self.navigator.camera(width, height), tuple(sources), self.look.mode, self.layout)
+        return Request(replace(self.navigator.camera(width, height), time=self.time), tuple(sources), self.look.mode, self.layout)
 
     def _source(self, entry: Entry) -> FieldSource:
         settings = self.marching.applied(entry.settings, self.crop)

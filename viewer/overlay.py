@@ -25,6 +25,7 @@ BOX_COLOR: Color = (150, 160, 175, 120)
 CROP_COLOR: Color = (80, 200, 255, 230)
 SELECTION_COLOR: Color = (255, 120, 200, 235)
 PATH_COLOR: Color = (120, 235, 150, 230)
+TEXT_COLOR: Color = (235, 238, 242, 255)
 AXIS_COLORS: tuple[Color, Color, Color] = ((235, 90, 90, 255), (110, 205, 90, 255), (90, 140, 245, 255))
 
 _EDGES = [(a, b) for a in range(8) for b in range(a + 1, 8) if (a ^ b) in (1, 2, 4)]
@@ -38,6 +39,16 @@ class Line:
     end: tuple[float, float]
     color: Color
     thickness: float = 1.0
+
+
+@dataclass(frozen=True)
+class Label:
+    """A few words in the view; ``boxed``: on a dark plate, readable over any picture."""
+
+    place: tuple[float, float]
+    text: str
+    color: Color
+    boxed: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from .overlay import (
     BOX_COLOR,
     CROP_COLOR,
     SELECTION_COLOR,
+    TEXT_COLOR,
     Handle,
+    Label,
     Line,
     Projector,
     axes_lines,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 REACH = 11.0
 """Pixels within which the mouse takes a handle."""
-WIPE_COLOR = (255, 255, 255, 220)
+WIPE_COLOR, WIPE_SHADE = (255, 255, 255, 230), (20, 22, 26, 110)
 
 
 class Overlays:
@@ -69,14 +71,15 @@ class Overlays:
             self._handles = box_handles(view, model.crop)
         scale = self.window.scale
         axes = axes_lines(navigator.rotation, (width - 44.0 * scale, height - 44.0 * scale), 28.0 * scale)
-        labels = [((line.end[0] + 3.0, line.end[1] - 7.0), name) for line, name in axes]
+        labels = [Label((line.end[0] + 3.0 * scale, line.end[1] - 7.0 * scale), name, line.color) for line, name in axes]
         lines += [line for line, _ in axes]
         if model.layout == "wipe":
             x = model.comparison.wipe * width
+            lines.append(Line((x, 0.0), (x, float(height)), WIPE_SHADE, 5.0))
             lines.append(Line((x, 0.0), (x, float(height)), WIPE_COLOR, 2.0))
         elif model.layout == "side":
             lines.append(Line((width / 2, 0.0), (width / 2, float(height)), WIPE_COLOR, 1.0))
-        labels += self._names(width, height)
+        labels += self._names(width)
         self.window.view.draw(lines, self._handles, labels)
 
     def mouse(self, x: float, y: float, hovered: bool) -> bool:
@@ -110,11 +113,13 @@ class Overlays:
         elif not self._selecting and model.crop is not None:
             model.set_crop(drag_handle(model.crop, handle, right, down))
 
-    def _names(self, width: int, height: int) -> list[tuple[tuple[float, float], str]]:
+    def _names(self, width: int) -> list[Label]:
         """What the halves of a comparison show."""
         model = self.model
         if model.layout not in ("wipe", "side"):
             return []
         second = "photograph" if model.partner == "photograph" else model.entries[model.partner_index].name
         middle = width / 2 if model.layout == "side" else model.comparison.wipe * width
-        return [((12.0, 10.0), model.entry.name), ((middle + 12.0, 10.0), second)]
+        margin = 14.0 * self.window.scale
+        places = ((margin, model.entry.name), (middle + margin, second))
+        return [Label((x, margin), name, TEXT_COLOR, boxed=True) for x, name in places]

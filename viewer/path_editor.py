@@ -131,5 +131,6 @@ def render_video(
     with open_video(path, film.fps) as write:
         for index, camera in enumerate(film.cameras):
             progress(index / len(film), f"frame {index + 1} of {len(film)}")
+            camera = camera if camera.time is not None else replace(camera, time=request.camera.time)
             picture = render_request(replace(request, camera=camera), look, comparison, samples, cancel=cancel)
             write(np.rint(picture.rgba[..., :3] * 255.0).astype(np.uint8))

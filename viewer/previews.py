@@ -30,11 +30,11 @@ class Previews:
     def start(self, entry: Entry) -> None:
         if not self.enabled or entry.preview is not None or why_no_preview(entry.field) is not None:
             return
-        field = entry.field
+        field, file = entry.field, None if entry.unsaved else entry.path
         camera = entry.cameras[0] if entry.cameras else self.window.model.navigator.camera(256, 256)
 
         def work(job: Job) -> tuple[Any, float]:
-            preview = preview_for(field, entry.path, job.progress)
+            preview = preview_for(field, file, job.progress)
             job.progress(1.0)
             shrink = min(1.0, 256.0 / max(camera.width, camera.height))
             small = camera.resized(max(1, round(camera.width * shrink)), max(1, round(camera.height * shrink)))

@@ -9,18 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import UserError
 from ..kernels.cancel import CancelFlag
 from ..render.camera import Camera
 from ..render.images import colormap
 from ..render.renderer import background_color, render_image
 from ..render.types import RenderSettings
 from ..representations.field import Field
-from .cells import render_occupancy
+from .cells import render_cells, saliency_bits
+from .moments import has_parts, moving_bits
 
 Pixels = NDArray[np.float32]
 
-Mode = Literal["color", "depth", "normals", "opacity", "cost", "occupancy"]
-MODES: tuple[Mode, ...] = ("color", "depth", "normals", "opacity", "cost", "occupancy")
+Mode = Literal["color", "depth", "normals", "opacity", "cost", "occupancy", "saliency", "static", "dynamic", "moving"]
+MODES: tuple[Mode, ...] = ("color", "depth", "normals", "opacity", "cost", "occupancy", "saliency", "static", "dynamic", "moving")
+GRIDS: tuple[Mode, ...] = ("occupancy", "saliency", "moving")
+"""Modes that show cells of a grid, not the field itself."""
 MODE_NAMES: dict[Mode, str] = {
     "color": "Colour",
     "depth": "Depth",
@@ -28,6 +32,10 @@ MODE_NAMES: dict[Mode, str] = {
     "opacity": "Opacity",
     "cost": "Cost (samples)",
     "occupancy": "Occupancy grid",
+    "saliency": "Saliency mask",
+    "static": "What stands still",
+    "dynamic": "What moves",
+    "moving": "Cells that move",
 }
 BACKGROUNDS: dict[str, tuple[float, float, float]] = {
     "white": (1.0, 1.0, 1.0),
@@ -83,10 +91,11 @@ def shoot(field: Field, camera: Camera, settings: RenderSettings, mode: Mode, ca
     """Render what a mode needs.
 
     Raises:
+        UserError: the field has nothing that the mode shows.
         Cancelled: ``cancel`` was set meanwhile.
     """
-    if mode == "occupancy":
-        rgb, depth, hit = render_occupancy(field, camera, settings, cancel)
+    if mode in GRIDS:
+        rgb, depth, hit = render_cells(field, grid_of(field, mode), camera, settings, cancel)
         return Shot(_array(rgb), _array(hit), _array(depth))
     seen = render_image(field, camera, replace(settings, background="none", normals=mode == "normals"), cancel=cancel)
     learned = background_color(field, "learned") if field.background is not None else None
@@ -98,6 +107,37 @@ def shoot(field: Field, camera: Camera, settings: RenderSettings, mode: Mode, ca
         None if seen.cost is None else _array(seen.cost),
         None if learned is None else (float(learned[0]), float(learned[1]), float(learned[2])),
     )
+
+
+def grid_of(field: Field, mode: Mode) -> Tensor:
+    """The cells [R, R, R] that a mode of :data:`GRIDS` shows.
+
+    Raises:
+        UserError: the field has no such grid.
+    """
+    bits = field.occupancy.bits if mode == "occupancy" else saliency_bits(field) if mode == "saliency" else moving_bits(field)
+    if bits is None:
+        raise UserError(why_not_shown(field, mode))
+    return bits
+
+
+def available_modes(field: Field) -> tuple[Mode, ...]:
+    """What can be shown of a field."""
+    missing: set[Mode] = set()
+    if saliency_bits(field) is None:
+        missing.add("saliency")
+    if not has_parts(field):
+        missing |= {"static", "dynamic"}
+    if moving_bits(field) is None:
+        missing.add("moving")
+    return tuple(mode for mode in MODES if mode not in missing)
+
+
+def why_not_shown(field: Field, mode: Mode) -> str:
+    """Why a mode is not among :func:`available_modes`."""
+    if mode == "saliency":
+        return f"this {field.family} field has no saliency grid; fieldmorph train --compress hollow makes one that has"
+    return f"this {field.family} field does not tell what moves from what stands still"
 
 
 def photo_shot(image: NDArray[np.uint8], width: int, height: int) -> Shot:
@@ -128,7 +168,7 @@ def shade(shot: Shot, look: Look, scale: float = 1.0) -> Pixels:
         return np.repeat(opacity, 3, -1)
     if look.mode == "cost" and shot.cost is not None:
         return _heat(shot.cost / max(1.0, float(np.quantile(shot.cost[::4, ::4], 0.995))))
-    shown = shot.rgb if look.mode == "occupancy" else expose(shot.rgb, shot.opacity, look)
+    shown = shot.rgb if look.mode in GRIDS else expose(shot.rgb, shot.opacity, look)
     return shown + (1.0 - opacity) * backdrop(shot, look, scale)
 
 

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 from . import gui, theme
 from .engine import Picture
-from .overlay import Handle, Line
+from .overlay import TEXT_COLOR, Handle, Label, Line
 from .texture import Textures
+
+LETTERS = 13
+"""Size of words over the picture, unscaled pixels."""
 
 
 class ViewArea:
@@ -55,7 +58,7 @@ class ViewArea:
             gui.delete_item(self._image)
             self._image = None
 
-    def draw(self, lines: Sequence[Line], handles: Sequence[Handle] = (), labels: Sequence[tuple[tuple[float, float], str]] = ()) -> None:
+    def draw(self, lines: Sequence[Line], handles: Sequence[Handle] = (), labels: Sequence[Label] = ()) -> None:
         """Replace what is drawn over the picture."""
         gui.delete_item(self._lines, children_only=True)
         for line in lines:
@@ -63,8 +66,10 @@ class ViewArea:
         for handle in handles:
             radius = 6 * self.scale
             gui.draw_circle(handle.place, radius, color=(255, 255, 255, 255), fill=(80, 200, 255, 230), parent=self._lines)
-        for place, text in labels:
-            gui.draw_text(place, text, size=13 * self.scale, color=(*theme.TEXT, 255), parent=self._lines)
+        for label in labels:
+            if label.boxed:
+                self._plate(label.place, label.text, self._lines)
+            gui.draw_text(label.place, label.text, size=LETTERS * self.scale, color=label.color, parent=self._lines)
 
     def say(self, title: str, text: str = "", corner: str = "") -> None:
         """A message in the middle of the view, and a short one in its lower left corner."""
@@ -85,14 +90,16 @@ class ViewArea:
                 color = (*(theme.BAD if number == 0 else theme.TEXT), 255)
                 gui.draw_text((24 * self.scale, top + 1.35 * number * size), row, size=size, color=color, parent=self._words)
         if corner:
-            size = 13 * self.scale
-            across = 0.58 * size * len(corner) + 14 * self.scale
-            low = height - 10 * self.scale
-            gui.draw_rectangle(
-                (8 * self.scale, low - size - 9 * self.scale), (8 * self.scale + across, low), color=(0, 0, 0, 0), fill=(20, 22, 26, 170),
-                rounding=4, parent=self._words,
-            )  # fmt: skip
-            gui.draw_text((14 * self.scale, low - size - 5 * self.scale), corner, size=size, color=(235, 238, 242, 255), parent=self._words)
+            place = (14 * self.scale, height - (LETTERS + 16) * self.scale)
+            self._plate(place, corner, self._words)
+            gui.draw_text(place, corner, size=LETTERS * self.scale, color=TEXT_COLOR, parent=self._words)
+
+    def _plate(self, place: tuple[float, float], text: str, layer: int) -> None:
+        """Something dark behind words that start at a place."""
+        (x, y), size = place, LETTERS * self.scale
+        across, pad = 0.58 * size * len(text), 6 * self.scale
+        corners = (x - pad, y - 0.6 * pad), (x + across + pad, y + size + 0.8 * pad)
+        gui.draw_rectangle(*corners, color=(0, 0, 0, 0), fill=(20, 22, 26, 180), rounding=4 * self.scale, parent=layer)
 
 
 def _folded(text: str, width: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .. import progress
@@ -14,10 +14,10 @@ from .preferences import load_preferences
 from .window import Window
 
 
-def watch_run(run: Callable[[Live], int], name: str, data: Path | None = None, device: str = "cpu") -> int:
+def watch_run(run: Callable[[Live], int], name: str, data: Path | None = None, device: str = "cpu", beside: Sequence[Entry] = ()) -> int:
     """Start ``run`` and show what it trains until the window is closed, then wait for its end; its exit code.
 
-    Ctrl-C stops the run, which saves; once more leaves at once.
+    What is ``beside`` is open, too, the first of it in the other half. Ctrl-C stops the run, which saves; once more leaves at once.
 
     Raises:
         UserError, KeyboardInterrupt: as the run does.
@@ -28,7 +28,10 @@ def watch_run(run: Callable[[Live], int], name: str, data: Path | None = None, d
         field = live.first(lambda: watched.ended)
         if field is not None:
             entry = Entry(name, field, None, data, cameras=recorded_cameras(field))
-            window = Window(Model([entry]), load_preferences(), device=device, bake_previews=False)
+            model = Model([entry, *beside])
+            if beside:
+                model.compare("side", "field")
+            window = Window(model, load_preferences(), device=device, bake_previews=False)
             window.watch(live, entry, lambda: watched.ended)
             window.run()
             live.paused = False

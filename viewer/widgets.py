@@ -10,6 +10,8 @@ from . import gui, theme
 
 LABEL = 104
 """Width of labels, unscaled pixels."""
+Action = tuple[str, Callable[[], Any]] | tuple[str, Callable[[], Any], str]
+"""What a button says, what it does, and perhaps a hint."""
 
 
 class Widgets:
@@ -27,11 +29,11 @@ class Widgets:
 
     @contextmanager
     def row(self, label: str, hint: str = "") -> Iterator[None]:
-        with gui.group(horizontal=True, xoffset=LABEL * self.scale):
-            text = gui.add_text(label, color=theme.DIM)
+        with gui.group(horizontal=True, xoffset=LABEL * self.scale) as row:
+            gui.add_text(label, color=theme.DIM)
             yield
-        if hint:
-            self.hint(text, hint)
+        if hint:  # a tooltip inside the row would take a column
+            self.hint(row, hint)
 
     def hint(self, item: int, text: str) -> None:
         with gui.tooltip(item, delay=0.4):
@@ -106,6 +108,23 @@ class Widgets:
         if hint:
             self.hint(tag, hint)
         return int(tag)
+
+    def buttons(self, *actions: Action, primary: bool = False) -> list[int]:
+        """A row of buttons of one width, as wide as the panel; ``primary``: the first is what the panel is there for."""
+        made = []
+        with gui.table(header_row=False, policy=gui.mvTable_SizingStretchSame, pad_outerX=False):
+            for _ in actions:
+                gui.add_table_column()
+            with gui.table_row():
+                for index, (label, call, *hint) in enumerate(actions):
+                    with gui.group():  # a tooltip must not take a column
+                        made.append(self.button(label, call, *hint, primary=primary and index == 0, width=-1))
+        return made
+
+    def section(self, title: str) -> int:
+        """A line with a name in it, above what belongs together."""
+        gui.add_spacer(height=round(2 * self.scale))
+        return int(gui.add_separator(label=title))
 
     def note(self, text: str = "", color: tuple[int, int, int] = theme.DIM) -> int:
         """A paragraph."""

@@ -22,12 +22,14 @@ from .panels import PANELS, Panel, TrainingPanel
 from .preferences import Preferences, save_preferences
 from .previews import Previews
 from .scheduler import Scheduler
-from .shots import MODES, Mode
+from .shots import MODES, Mode, available_modes, why_not_shown
 from .view_area import ViewArea
 from .widgets import Widgets, set_text
 
 SIDE = 356
 """Width of the panels, unscaled pixels."""
+BARS = 68
+"""Height of menu and status line, unscaled pixels."""
 BUSY_FPS, IDLE_FPS = 60.0, 30.0
 """The window is drawn this often while something happens, and otherwise."""
 REFRESH = 0.15
@@ -46,6 +48,8 @@ class Window:
         self.controls = Controls(model, lambda: self.engine.shown)
         self.show_cameras, self.show_box = self.preferences.show_cameras, self.preferences.show_box
         self.fps = 0.0
+        self.upload_seconds = self.draw_seconds = 0.0
+        """What copying the newest picture and drawing the last frame took."""
         self.jobs: list[Job] = []
         self.view_size = (64, 64)
         self.previews = Previews(self, bake_previews)
@@ -55,13 +59,20 @@ class Window:
         self.live_ended: Callable[[], bool] = lambda: True
         self.edit_crop = True
         """Whether the crop box shows its handles."""
+        self.script: Callable[[float], None] | None = None
+        """Acts in place of mouse and keyboard once a frame, told the seconds since the last one; for measurements."""
         self._later: list[Callable[[], None]] = []
         self._asked = -1
         self._asked_size = (0, 0)
         self._last_frame = self._last_refresh = time.perf_counter()
         self._last_event = self._last_frame
         self._message, self._message_at = "", 0.0
-        self._failed = False
+        self.failure = ""
+        """Why nothing is shown, or empty."""
+        self.displayed: Picture | None = None
+        """The picture on the screen, or about to be: drawn with the next frame."""
+        self.drawn_at = 0.0
+        """Clock when the last frame had been drawn."""
         self._wheel = 0.0
         self._panels_shown = True
         self._moving_frames: list[float] = []
@@ -140,7 +151,10 @@ class Window:
         if now - self._last_refresh > REFRESH:
             self._last_refresh = now
             self._refresh()
+        begin = time.perf_counter()
         gui.render_dearpygui_frame()
+        self.drawn_at = time.perf_counter()
+        self.draw_seconds = self.drawn_at - begin
         self.view.textures.sweep()
         self._pace(now)
 
@@ -158,6 +172,10 @@ class Window:
             job.wait(5.0)
         gui.destroy_context()
 
+    def clock(self) -> float:
+        """What panels are given as the time of a frame."""
+        return self._last_frame
+
     def later(self, call: Callable[[], None]) -> None:
         """Run something on the GUI's thread before the next frame; from any thread."""
         self._later = [*self._later, call]
@@ -174,6 +192,9 @@ class Window:
                 panel.watch()
 
     def set_mode(self, mode: Mode) -> None:
+        if mode not in available_modes(self.model.entry.field):
+            self.say(why_not_shown(self.model.entry.field, mode))
+            return
         self.model.look = replace(self.model.look, mode=mode)
         self.model.touch()
 
@@ -199,13 +220,16 @@ class Window:
         margin = 8 * self.scale
         side = (SIDE * self.scale + margin) if self._panels_shown else 0
         width = round(gui.get_viewport_client_width() - side - 2 * margin)
-        height = round(gui.get_viewport_client_height() - 62 * self.scale)
+        height = round(gui.get_viewport_client_height() - BARS * self.scale)
         if (width, height) != self.view_size:
             self.view_size = (max(width, 16), max(height, 16))
             self.view.resize(*self.view_size)
             gui.configure_item(self.side, height=self.view_size[1])
 
     def _input(self, seconds: float) -> None:
+        if self.script is not None:
+            self.script(seconds)
+            return
         self._mouse()
         wheel, self._wheel = self._wheel, 0.0
         if wheel and self.view.hovered:
@@ -288,11 +312,14 @@ class Window:
         if isinstance(result, Failure):
             self._show_failure(result.sentence)
         elif isinstance(result, Picture):
-            if self._failed:
-                self._failed = False
+            if self.failure:
+                self.failure = ""
                 self.view.say("")
+            begin = time.perf_counter()
             self.view.show(result)
+            self.displayed = result
             self._last_event = time.perf_counter()
+            self.upload_seconds = self._last_event - begin
             if result.task.moving:
                 self._moving_frames = [*self._moving_frames[-14:], self._last_event]
                 first, last = self._moving_frames[0], self._moving_frames[-1]
@@ -302,7 +329,7 @@ class Window:
                 self._moving_frames = []
 
     def _show_failure(self, sentence: str) -> None:
-        self._failed = True
+        self.failure = sentence
         self.view.hide()
         self.view.say("This cannot be shown", sentence)
 

@@ -55,12 +55,16 @@ class Screen:
 class Session:
     """The viewer on a :class:`Screen`."""
 
-    def __init__(self, screen: Screen, folder: Path, fields: list[Path]) -> None:
+    def __init__(self, screen: Screen, folder: Path, fields: list[Path], **settings: Any) -> None:
+        """``settings`` are preferences to start with, or ``previews=True``."""
         self.screen, self.folder = screen, folder
         self.env = {**os.environ, "DISPLAY": screen.display, "XDG_CONFIG_HOME": str(folder), "LIBGL_ALWAYS_SOFTWARE": "1"}
         self.errors = open(folder / "stderr.txt", "w+")  # noqa: SIM115 - lives as long as the process
         self.process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", str(Path(__file__).with_name("window_child.py")), str(folder), *map(str, fields)],
+            [
+                *(sys.executable, "-X", "faulthandler", str(Path(__file__).with_name("window_child.py"))),
+                *(str(folder), json.dumps(settings), *map(str, fields)),
+            ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=self.env,
         )  # fmt: skip
         self._answers: queue.Queue[str] = queue.Queue()
@@ -144,14 +148,20 @@ class Session:
         self.do("mouseup", button)
         self.until("not window.controls.dragging and window.overlays._held is None")
 
-    def press(self, item: str) -> None:
-        """Click the middle of a control, given by an expression for its tag, scrolling the panels to it first."""
-        self.ask(f"gui.focus_item({item})")
+    def press(self, item: str, at: float = 0.5) -> None:
+        """Click a control, given by an expression for its tag, ``at`` a fraction of its width, scrolling the panels to it first."""
+        if not self.ask(f"gui.is_item_visible({item})"):  # focus would turn a slider into a text field
+            self.ask(f"gui.focus_item({item})")
         self.until(f"gui.is_item_visible({item})")
-        x, y = np.add(self.origin(), self.ask(f"gui.get_item_rect_min({item})"))
-        width, height = self.ask(f"gui.get_item_rect_size({item})")
-        self.do("mousemove", round(x + width / 2), round(y + height / 2))
-        self.until(f"gui.is_item_hovered({item})")
+
+        def hovered() -> bool:
+            """Panels may still be scrolling: look again where the control is."""
+            x, y = np.add(self.origin(), self.ask(f"gui.get_item_rect_min({item})"))
+            width, height = self.ask(f"gui.get_item_rect_size({item})")
+            self.do("mousemove", round(x + width * at), round(y + height / 2))
+            return bool(self.ask(f"gui.is_item_hovered({item})"))
+
+        self.wait(hovered, f"the pointer over {item}")
         self.do("mousedown", 1)
         self.do("mouseup", 1)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from viewer_fields import blocks
 
 from fieldmorph.errors import UserError
 from fieldmorph.render.camera import Camera, look_at
@@ -23,7 +24,7 @@ from fieldmorph.viewer.model import Model
 from fieldmorph.viewer.overlay import Projector, box_handles, box_lines, drag_handle, frusta_lines
 from fieldmorph.viewer.preferences import Preferences, load_preferences, save_preferences
 from fieldmorph.viewer.scheduler import Task
-from fieldmorph.viewer.shots import MODES, Look, Shot, difference, expose, photo_shot, picture_psnr, shade, shoot
+from fieldmorph.viewer.shots import Look, Shot, available_modes, difference, expose, photo_shot, picture_psnr, shade, shoot
 
 FULL = Task(False, 1.0)
 BOX = ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
@@ -99,7 +100,7 @@ def test_near_and_far_cut(model: Model) -> None:
     assert float(picture(model).shots[0].depth[27, 22]) > first + 0.3
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", available_modes(blocks()))
 def test_every_mode_shows_the_blocks_and_nothing_around_them(model: Model, mode: str) -> None:
     entry = model.entry
     shot = shoot(entry.field, model.request(64, 48).camera, entry.settings, mode)  # type: ignore[arg-type]

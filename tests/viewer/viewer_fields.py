@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fieldmorph.render.camera import Camera, look_at
+from fieldmorph.representations.field import Field
 from fieldmorph.representations.space import Space
 from fieldmorph.representations.voxels import VoxelField, VoxelOptions
 
@@ -37,3 +38,34 @@ def blocks(left: tuple[float, float, float] = RED, right: tuple[float, float, fl
     field.metadata = {"cameras": [camera.to_dict() for camera in cameras], "background": "white", "history": ["made by a test"]}
     field.requires_grad_(False)
     return field
+
+
+class Changing(Field):
+    """A stand-in for a dynamic family: the left block turns from red to green, the right one stays blue."""
+
+    family = "changing"
+    dynamic = True
+    frames = 11
+
+    def __init__(self, part: str | None = None) -> None:
+        start = blocks()
+        super().__init__(start.options, start.space, SIDE)
+        self.shown = part
+        self.weight = nn.Parameter(torch.zeros(1), requires_grad=False)
+        self.occupancy.bits.copy_(start.occupancy.bits)
+        self.metadata = start.metadata
+        self.split: Tensor = start.occupancy.bits.clone()
+        self.split[SIDE // 2 :] = False
+        self.asked: list[float] = []
+
+    def at(self, time: float) -> Field:
+        self.asked.append(time)
+        left = tuple((1.0 - time) * a + time * b for a, b in zip(RED, GREEN, strict=True))
+        found = blocks((left[0], left[1], left[2]))
+        if self.shown is not None:
+            keep = self.split if self.shown == "dynamic" else ~self.split
+            found.occupancy.bits &= keep
+        return found
+
+    def part(self, name: str) -> Changing:
+        return Changing(name)

@@ -1,6 +1,7 @@
 """The viewer in a process of its own, driven line by line: a Python expression with ``window`` in scope in, JSON out.
 
-Run as ``python window_child.py FOLDER FIELD...``; what it writes goes to FOLDER. Between lines it draws frames.
+Run as ``python window_child.py FOLDER PREFERENCES FIELD...``: PREFERENCES is JSON with the preferences to start with, and
+``previews`` if those are to be baked; what it writes goes to FOLDER. Between lines it draws frames.
 """
 
 from __future__ import annotations
@@ -11,29 +12,43 @@ import sys
 import threading
 from pathlib import Path
 
+ANSWERS, sys.stdout = sys.stdout, sys.stderr
+"""What the package itself says must not come between the answers."""
+
 
 def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    ANSWERS.write(text + "\n")
+    ANSWERS.flush()
 
 
 def main() -> None:
     import dataclasses
 
     import numpy as np
+    import viewer_fields
 
     from fieldmorph.viewer import gui
-    from fieldmorph.viewer.entries import open_entry
+    from fieldmorph.viewer.entries import Entry, open_entry
     from fieldmorph.viewer.model import Model
     from fieldmorph.viewer.preferences import Preferences
     from fieldmorph.viewer.window import Window
 
-    folder, *fields = sys.argv[1:]
-    preferences = Preferences(width=680, height=440, samples=1)
-    window = Window(Model([open_entry(Path(field)) for field in fields]), preferences, bake_previews=False)
+    folder, settings, *fields = sys.argv[1:]
+    given = {"width": 680, "height": 440, "samples": 1, **json.loads(settings)}
+    previews = given.pop("previews", False)
+    window = Window(Model([open_entry(Path(field)) for field in fields]), Preferences(**given), bake_previews=previews)
     lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=lambda: [lines.put(line) for line in sys.stdin], daemon=True).start()
-    scope = {"window": window, "gui": gui, "np": np, "folder": Path(folder), "Path": Path, "dataclasses": dataclasses}
+    scope = {
+        "window": window,
+        "gui": gui,
+        "np": np,
+        "folder": Path(folder),
+        "Path": Path,
+        "dataclasses": dataclasses,
+        "Entry": Entry,
+        "fields": viewer_fields,
+    }
     say(json.dumps("ready"))
     while gui.is_dearpygui_running():
         window.frame()

@@ -31,11 +31,12 @@ class CameraPanel(Panel):
         self.up = self.w.choice("Up", list(UP_AXES), "scene", self._up)
         self.speed = self.w.number("Fly speed", navigator.speed, 1e-3, 1e3, self._speed, "World units a second (+ and - while flying).")
         self.view = self.w.value("View", "", "The training camera the view sits at ([ and ] step, { and } first and last).")
-        with gui.group(horizontal=True):
-            self.w.button("[", lambda: self._step(-1), "Previous training camera")
-            self.w.button("]", lambda: self._step(1), "Next training camera")
-            self.w.button("Focus (F)", self._focus, "Bring the whole scene into view.")
-            self.w.button("Reset", self._reset, "Back to the start (Shift+R).")
+        self.w.buttons(
+            ("Previous", lambda: self._step(-1), "Training camera before this one (key [)."),
+            ("Next", lambda: self._step(1), "Next training camera (key ])."),
+            ("Focus", self._focus, "Bring the whole scene into view (key F)."),
+            ("Reset", self._reset, "Back to the start (Shift + R)."),
+        )
 
     def refresh(self) -> None:
         navigator = self.model.navigator

@@ -18,9 +18,10 @@ class CropPanel(Panel):
         self.lower = self.w.triple("From", space.lower, lambda v: self._corner(0, v), "Lower corner, world units.")
         self.upper = self.w.triple("To", space.upper, lambda v: self._corner(1, v), "Upper corner, world units.")
         self.w.check("Handles on the picture", self.window.edit_crop, self._handles, "Drag the faces of the box with the mouse.")
-        with gui.group(horizontal=True):
-            self.w.button("Fit to the content", self._fit, "The smallest box around what the occupancy grid holds.")
-            self.w.button("Whole scene", self._whole)
+        self.w.buttons(
+            ("Fit to the content", self._fit, "The smallest box around what the occupancy grid holds."),
+            ("Whole scene", self._whole, "The field's own box."),
+        )
 
     def refresh(self) -> None:
         crop = self.model.crop

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from .. import gui
-from ..shots import BACKGROUNDS, MODE_NAMES, TONES
+from ..shots import BACKGROUNDS, MODE_NAMES, TONES, available_modes
 from .panel import Panel
 
 
@@ -16,9 +16,8 @@ class DisplayPanel(Panel):
 
     def build(self) -> None:
         look = self.model.look
-        self.mode = self.w.choice(
-            "Mode", list(MODE_NAMES.values()), MODE_NAMES[look.mode], self._mode, "What the view shows (keys 1 to 6)."
-        )
+        self._entry = self.model.entry
+        self.mode = self.w.choice("Mode", self._modes(), MODE_NAMES[look.mode], self._mode, "What the view shows (keys 1 to 9).")
         self.background = self.w.choice(
             "Background", [*BACKGROUNDS, "checker", "learned"], look.background, lambda v: self._look(background=v)
         )
@@ -47,9 +46,15 @@ class DisplayPanel(Panel):
 
     def refresh(self) -> None:
         look = self.model.look
+        if self.model.entry is not self._entry:
+            self._entry = self.model.entry
+            gui.configure_item(self.mode, items=self._modes())
         for tag, value in ((self.mode, MODE_NAMES[look.mode]), (self.background, look.background), (self.exposure, look.exposure)):
             if gui.get_value(tag) != value and not gui.is_item_active(tag):
                 gui.set_value(tag, value)
+
+    def _modes(self) -> list[str]:
+        return [MODE_NAMES[mode] for mode in available_modes(self.model.entry.field)]
 
     def _mode(self, name: str) -> None:
         self.window.set_mode(next(mode for mode, label in MODE_NAMES.items() if label == name))

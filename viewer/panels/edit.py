@@ -22,22 +22,26 @@ class EditPanel(Panel):
         self.on = self.w.check("Choose a region", False, self._choose, "A box with handles on the picture.")
         self.lower = self.w.triple("From", (0.0, 0.0, 0.0), lambda v: self._corner(0, v), "Lower corner, world units.")
         self.upper = self.w.triple("To", (0.0, 0.0, 0.0), lambda v: self._corner(1, v), "Upper corner, world units.")
-        with gui.group(horizontal=True):
-            self.delete = self.w.button("Delete", lambda: self._apply("delete"), "Nothing is there any more.")
-            self.w.button("Keep only this", lambda: self._apply("keep"), "Nothing is anywhere else.")
-        with self.w.row("Colour"):
+        self.delete, _ = self.w.buttons(
+            ("Delete", lambda: self._apply("delete"), "Nothing is there any more."),
+            ("Keep only this", lambda: self._apply("keep"), "Nothing is anywhere else."),
+        )
+        self.w.section("Colour")
+        with self.w.row("New colour"):
             self.color = gui.add_color_edit((48, 160, 255, 255), no_alpha=True, no_inputs=True)
-            self.w.button("Recolour", self._recolour, "Another colour; light and shade stay.")
+        self.w.buttons(("Recolour", self._recolour, "Another colour; light and shade stay."))
+        self.w.section("Place")
         self.by = self.w.triple("Shift", (0.0, 0.0, 0.0), lambda v: None, "World units.")
         self.turn = self.w.number("Turn", 0.0, -180.0, 180.0, lambda v: None, "Degrees about the z axis.", "%.0f°", 0.5)
         self.size = self.w.number("Scale", 1.0, 0.05, 20.0, lambda v: None, form="%.2f")
-        with gui.group(horizontal=True):
-            self.w.button("Move", lambda: self._place("move"))
-            self.w.button("Duplicate", lambda: self._place("duplicate"))
-        with gui.group(horizontal=True):
-            self.undo = self.w.button("Undo", self._undo, "Ctrl + Z")
-            self.w.button("Redo", self._redo, "Ctrl + Y")
-            self.w.button("Save as…", self.window.dialogs.save_field)
+        self.w.buttons(
+            ("Move", lambda: self._place("move"), "Shift, turn and scale what is in the region."),
+            ("Duplicate", lambda: self._place("duplicate"), "The same, and leave the original."),
+        )
+        self.w.section("Edits")
+        self.undo, *_ = self.w.buttons(
+            ("Undo", self._undo, "Ctrl + Z"), ("Redo", self._redo, "Ctrl + Y"), ("Save as…", self.window.dialogs.save_field)
+        )
         self.list = self.w.note("no edits")
 
     def refresh(self) -> None:

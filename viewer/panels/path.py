@@ -24,37 +24,40 @@ class PathPanel(Panel):
 
     def build(self) -> None:
         self.path = PathEditor()
-        self._listed = -1
+        self._listed = 0
         self._started: float | None = None
         self._job: Job | None = None
-        self.list = gui.add_listbox([], num_items=4, width=-1, callback=lambda s, a, u: self._go())
-        with gui.group(horizontal=True):
-            self.w.button("Add (K)", self._add, "Put a keyframe where the camera is, after the chosen one.", primary=True)
-            self.w.button("Set", self._update, "Move the chosen keyframe to where the camera is.")
-            self.w.button("Up", lambda: self._move(-1))
-            self.w.button("Down", lambda: self._move(1))
-            self.w.button("Delete", self._remove)
-            self.w.button("Clear", self.path.clear)
+        self.list = gui.add_listbox(self._names(), num_items=4, width=-1, callback=lambda s, a, u: self._go())
+        self.add, *_ = self.w.buttons(
+            ("Add (K)", self._add, "Put a keyframe where the camera is, after the chosen one."),
+            ("Set", self._update, "Move the chosen keyframe to where the camera is."),
+            ("Delete", self._remove, "Remove the chosen keyframe."),
+            primary=True,
+        )
+        self.w.buttons(
+            ("Earlier", lambda: self._move(-1), "Change places with the keyframe before."),
+            ("Later", lambda: self._move(1), "Change places with the next keyframe."),
+            ("Clear", self._clear, "Remove all keyframes."),
+        )
         path = self.path
+        self.w.section("Timing")
         self.seconds = self.w.number("Seconds", path.seconds, 0.1, 3600.0, lambda v: self._set("seconds", v), form="%.1f", speed=0.05)
         self.rate = self.w.number("Frames/s", path.fps, 1.0, 120.0, lambda v: self._set("fps", v), form="%.0f", speed=0.2)
         self.loop = self.w.check("Loop", path.loop, lambda v: self._set("loop", v), "The last keyframe leads back to the first.")
-        with gui.group(horizontal=True):
-            self.w.button("Play", self._play, "Fly along the path at its speed.")
-            self.w.button("Stop", self._stop)
+        self.play, _ = self.w.buttons(("Play", self._play, "Fly along the path at its speed."), ("Stop", self._stop))
         self.scrub = self.w.slider("Position", 0.0, 0.0, 1.0, self._scrub, "Look at any frame.")
+        self.w.section("Path file")
         self.file = self.w.text("File", "camera_path.json", lambda v: None)
         self.layout = self.w.choice("Layout", LAYOUTS, LAYOUTS[0], lambda v: None, "Whose program shall read the file.")
-        with gui.group(horizontal=True):
-            self.w.button("Save path", self._save)
-            self.w.button("Load path", self._load, "Ours, nerfstudio's or instant-ngp's; which it is is found out.")
+        self.save, self.load = self.w.buttons(
+            ("Save path", self._save), ("Load path", self._load, "Ours, nerfstudio's or instant-ngp's; which it is is found out.")
+        )
+        self.w.section("Film")
         self.width = self.w.whole("Width", path.width, 16, 8192, lambda v: self._set("width", v))
         self.height = self.w.whole("Height", path.height, 16, 8192, lambda v: self._set("height", v))
         self.samples = self.w.whole("Samples", 4, 1, 256, lambda v: None, "Anti-aliasing samples a pixel.")
         self.video = self.w.text("Video", "film.mp4", lambda v: None)
-        with gui.group(horizontal=True):
-            self.w.button("Render video", self._render, primary=True)
-            self.w.button("Cancel", self._cancel)
+        self.render, _ = self.w.buttons(("Render video", self._render), ("Cancel", self._cancel), primary=True)
         self.bar = gui.add_progress_bar(default_value=0.0, width=-1, show=False)
 
     def refresh(self) -> None:
@@ -105,7 +108,7 @@ class PathPanel(Panel):
         return [*polyline(view, self.path.curve(), PATH_COLOR, 2.0), *lines]
 
     def _names(self) -> list[str]:
-        names = []
+        names = [] if self.path.keys else ["No keyframes yet: K adds the view"]
         for index, key in enumerate(self.path.keys):
             x, y, z = key.camera_to_world[:, 3]
             names.append(f"{index + 1}:  {x:.2f}, {y:.2f}, {z:.2f}   {key.fov:.0f}°")
@@ -121,6 +124,10 @@ class PathPanel(Panel):
         self.refresh()
         if chosen is not None:
             gui.set_value(self.list, self._names()[chosen])
+
+    def _clear(self) -> None:
+        self.path.clear()
+        self._changed()
 
     def _add(self) -> None:
         navigator = self.model.navigator

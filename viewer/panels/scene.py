@@ -16,16 +16,19 @@ class ScenePanel(Panel):
 
     def build(self) -> None:
         self.fields = self.w.choice("Field", self._names(), self.model.entry.name, self._choose, "Which of the open fields the view shows.")
-        with gui.group(horizontal=True):
-            self.w.button("Open…", self.window.dialogs.open_field, "Open one more field or run.")
-            self.w.button("Save as…", self.window.dialogs.save_field, "Save the active field.")
-            self.w.button("Close", self._close, "Close the active field.")
+        self.w.buttons(
+            ("Open…", self.window.dialogs.open_field, "Open one more field or run (Ctrl + O)."),
+            ("Save as…", self.window.dialogs.save_field, "Save the active field (Ctrl + S)."),
+            ("Close", self._close, "Close the active field."),
+        )
         self.rows = gui.add_group()
         self._shown: list[tuple[str, str]] = []
         self._names_shown = self._names()
-        self.speed = self.w.value("Speed", "", "Frames a second while moving, and how sharp they are.")
-        self.cost = self.w.value("Samples/ray", "", "Field evaluations per ray of the newest picture.")
-        self.time = self.w.value("Picture", "", "Time to render the newest picture.")
+        self.w.section("Picture")
+        self.picture = self.w.value("Shows", "", "What was rendered, at which resolution.")
+        self.cost = self.w.value("Samples/ray", "", "Field evaluations per ray.")
+        self.time = self.w.value("Time", "", "Milliseconds: rays rendered + pixels shaded + copied to the screen + window drawn.")
+        self.speed = self.w.value("Speed", "", "Frames a second while moving.")
         self.preview = self.w.value(
             "Preview", "", "Baked voxels that stand in for the field while the view moves; never the final picture."
         )
@@ -52,10 +55,14 @@ class ScenePanel(Panel):
         if picture is None:
             return
         height, width = picture.rgba.shape[:2]
-        set_text(self.speed, f"{self.window.fps:.0f} fps")
-        set_text(self.cost, f"{picture.samples_per_ray:.1f}")
         kind = "preview" if picture.task.preview else "field"
-        set_text(self.time, f"{1000.0 * picture.seconds:.0f} ms, {width}×{height}, {kind}")
+        window = self.window
+        phases = (picture.seconds, picture.shading, window.upload_seconds, window.draw_seconds)
+        names = ("rays", "shade", "copy", "draw")
+        set_text(self.picture, f"{kind}, {width} × {height}")
+        set_text(self.cost, f"{picture.samples_per_ray:.1f}")
+        set_text(self.time, ", ".join(f"{name} {1000.0 * seconds:.0f}" for name, seconds in zip(names, phases, strict=True)) + " ms")
+        set_text(self.speed, f"{window.fps:.0f} fps while moving" if window.fps else "not moved yet")
 
     def _names(self) -> list[str]:
         return [entry.name for entry in self.model.entries]

@@ -24,9 +24,10 @@ class TrainingPanel(Panel):
         self._next = 0.0
         self._ended = False
         self.state = self.w.value("State", "no run")
-        with gui.group(horizontal=True):
-            self.pause = self.w.button("Pause (T)", self._pause)
-            self.w.button("Stop and save", self._stop, "Ends the run; its field stays open.")
+        self.pause, self.stop = self.w.buttons(
+            ("Pause (T)", self._pause, "The field stays as it is until the run is resumed."),
+            ("Stop", self._stop, "Ends the run, which saves; its field stays open."),
+        )
         self.bar = gui.add_progress_bar(default_value=0.0, width=-1)
         self.lines = [self._plot("Loss", theme.BAD), self._plot("PSNR, dB", theme.GOOD)]
         gui.configure_item(self.header, show=self.live is not None)
@@ -67,7 +68,8 @@ class TrainingPanel(Panel):
             return
         self._ended = self.window.live_ended()
         kind = "finished" if self._ended else "stopping" if live.stopping else "paused" if live.paused else "running"
-        set_text(self.state, f"{kind}, step {live.step:,}" + (f", {live.rate:.1f}/s" if live.rate and kind == "running" else ""))
+        stage = f", {live.stage}" if live.stage else ""
+        set_text(self.state, f"{kind}{stage}, step {live.step:,}" + (f", {live.rate:.1f}/s" if live.rate and kind == "running" else ""))
         gui.set_value(self.bar, live.progress)
         gui.configure_item(self.bar, overlay=f"{100.0 * live.progress:.0f} %")
         gui.configure_item(self.pause, label="Resume (T)" if live.paused else "Pause (T)")
