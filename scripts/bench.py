@@ -27,8 +27,8 @@ class Bench(Talk):
     Training: PSNR on held-out views against seconds, and pictures per second.
     """
 
-    only: Annotated[Literal["operations", "training"] | None, value("PART", "both")] = None
-    """operations or training."""
+    only: Annotated[Literal["operations", "training", "viewer"] | None, value("PART", "operations and training")] = None
+    """operations, training, or viewer: a window of 800x800, which needs --view."""
     family: Annotated[tuple[str, ...], value("NAME", "operations: all, training: hashgrid"), UseAppendAction] = ()
     """A family of representation; may be given several times."""
     samples: Annotated[int, value("N", "32768")] = 32768
@@ -41,6 +41,10 @@ class Bench(Talk):
     """Seconds of training."""
     views: Annotated[int, value("N", "5")] = 5
     """Held-out views that score it."""
+    view: Annotated[Path | None, value("FIELD_OR_RUN")] = None
+    """With --only viewer: what the window shows."""
+    soak: Annotated[float, value("S", "0")] = 0.0
+    """With --only viewer: seconds of random input after the measurements."""
     out: Annotated[Path | None, value("FOLDER")] = None
     """Folder for the results, a file named after CPU and date."""
     json: Annotated[Path | None, value("FILE")] = None
@@ -70,10 +74,12 @@ class Bench(Talk):
         libraries = {name: version_of(name) for name in LIBRARIES if version_of(name) != "not installed"}
         results = new_results(__version__, cpu, libraries, asdict(roof))
         progress.say(f"{cpu['name']}, {cpu['cores']} cores: {roof.flops / 1e9:.0f} GFLOP/s, {roof.bytes / 1e9:.1f} GB/s")
-        if self.only != "training":
+        if self.only in (None, "operations"):
             results["operations"] = self._operations(roof)
-        if self.only != "operations":
+        if self.only in (None, "training"):
             results["training"] = self._training()
+        if self.only == "viewer":
+            results["viewer"] = self._viewer()
         for path in (self.json, self.out and self.out / file_name(results)):
             if path is not None:
                 save_results(results, path)
@@ -88,6 +94,10 @@ class Bench(Talk):
                 raise UserError(f"--{name} {number}: give 1 to {most}")
         if not 0 < self.seconds < 1e6:
             raise UserError(f"--seconds {self.seconds}: give a positive number")
+        if (self.only == "viewer") != (self.view is not None):
+            raise UserError("--only viewer and --view FIELD_OR_RUN go together: name the field that the window shall show")
+        if not 0.0 <= self.soak < 1e6:
+            raise UserError(f"--soak {self.soak}: give seconds")
         if self.json is not None:
             check_file_target(self.json, "--json")
 
@@ -136,6 +146,41 @@ class Bench(Talk):
             progress.say(f"{scene.name}, {self.seconds:g} s of training each, {runs[0]['views']} held-out views:")
             progress.table(("family", "PSNR", "SSIM", "pictures/s", "parameters", "file"), [_summary(run) for run in runs])
         return runs
+
+    def _viewer(self) -> dict[str, Any]:
+        import torch
+
+        from ..benchmarks.viewer import measure_viewer
+        from ..training import load_run_or_field
+
+        assert self.view is not None
+        family = load_run_or_field(self.view).family
+        for name in (family, "voxels"):  # the preview is voxels
+            WarmUp(name, torch.device("cpu")).wait()
+        with progress.Bar("viewer", 1.0) as bar:
+            found = measure_viewer(self.view, soak=self.soak, told=lambda part, share: bar.update(share, part=part))
+        still, latency, moving = found["still"], found["latency"], found["moving"]
+        rows = [
+            ("input to first frame", f"{latency['median']:.0f} ms (worst {latency['worst']:.0f})"),
+            ("pictures a second while moving", f"{moving['pictures_per_second']:.1f}"),
+            ("slowest hundredth of them", f"{moving['slowest_hundredth_ms']:.0f} ms"),
+            ("resolution of the moving picture", f"{100.0 * moving['scale']:.0f} % of the window's width"),
+            ("PSNR of the moving picture to the full field", f"{moving['psnr']:.1f} dB"),
+            ("time per moving picture", f"{moving['render_ms']:.0f} ms to render, {moving['draw_ms']:.0f} ms to draw the window"),
+            (
+                "from letting go to the full picture",
+                f"{still['full_seconds']['median']:.2f} s (worst {still['full_seconds']['worst']:.2f})",
+            ),
+            (f"and to {still['samples']} samples a pixel", f"{still['all_samples_seconds']:.1f} s"),
+        ]
+        if "soak" in found:
+            soak = found["soak"]
+            sizes = f"{progress.format_bytes(soak['warm_bytes'])} to {progress.format_bytes(soak['end_bytes'])}"
+            rows.append((f"memory over {soak['seconds']:.0f} s of random input", f"{sizes}, {100.0 * soak['growth']:+.1f} %"))
+            rows.append(("failures shown", "; ".join(soak["failures"]) or "none"))
+        progress.say(f"{found['field']} ({found['family']}) in a window of {found['size']}x{found['size']}, {found['display']}")
+        progress.table(("figure", "measured"), rows)
+        return found
 
     def _scene(self, folder: Path) -> Scene:
         data = self.data
