@@ -47,8 +47,8 @@ __all__ = [
     "inside_unit",
     "march",
     "mean_abs",
-    "mlp",
     "render_rays",
+    "small_mlp",
     "spherical_harmonics",
     "supports",
     "to_unit",
@@ -115,6 +115,10 @@ def mlp(x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
         if index + 1 < len(weights):
             x = torch.relu(x)
     return x
+
+
+small_mlp = mlp
+"""The operation :func:`mlp`, under a name that no implementation has a module of."""
 
 
 def backbone(

@@ -170,10 +170,10 @@ def grid_encode(unit: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
     return torch.cat(found, -1).to(table.dtype)
 
 
-def mlp(x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
-    """Bias-free layers [out, in] with ReLU between them; see :func:`reference.mlp`."""
+def small_mlp(x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+    """Bias-free layers [out, in] with ReLU between them; see :func:`reference.small_mlp`."""
     if not x.is_cuda or x.dtype != torch.float32 or why_not_network(weights) is not None:
-        return reference.mlp(x, weights)
+        return reference.small_mlp(x, weights)
     module = _network(weights[0].shape[1], weights[0].shape[0], len(weights) - 1, weights[-1].shape[0])
     found: Tensor = functional_call(module, {"params": network_to_native(weights)}, (x,))
     return found.to(x.dtype)
@@ -185,5 +185,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["describe", "grid_encode", "grid_from_native", "grid_to_native", "load", "mlp", "network_from_native",
-           "network_to_native", "supports", "why_not"]  # fmt: skip
+__all__ = ["describe", "grid_encode", "grid_from_native", "grid_to_native", "load", "network_from_native",
+           "network_to_native", "small_mlp", "supports", "why_not"]  # fmt: skip

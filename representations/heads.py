@@ -36,7 +36,7 @@ class BiasFreeMLP(nn.Module):
             uniform_(weight, math.sqrt(6.0 / (weight.shape[0] + weight.shape[1])), generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = kernels.ops(x.device).mlp(x, self.tensors)
+        found: Tensor = kernels.ops(x.device).small_mlp(x, self.tensors)
         return found
 
 

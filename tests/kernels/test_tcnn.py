@@ -76,7 +76,7 @@ def test_networks_are_padded_to_sixteen_and_back() -> None:
     first, second, third = flat[:2048].view(64, 32), flat[2048:6144].view(64, 64), flat[6144:].view(16, 64)
     padded = torch.cat([x, torch.ones(5, 1)], 1)  # it fills inputs up with ones
     answer = (padded @ first.t()).relu() @ second.t()
-    assert_close((answer.relu() @ third.t())[:, :3], reference.mlp(x, weights), 1e-5, "padded network")
+    assert_close((answer.relu() @ third.t())[:, :3], reference.small_mlp(x, weights), 1e-5, "padded network")
     with pytest.raises(ValueError, match="do not make up"):
         tcnn.network_from_native(flat[:-1], [(64, 31), (64, 64), (3, 64)])
 
@@ -99,4 +99,4 @@ def test_values_on_a_gpu(device: torch.device) -> None:
     found = tcnn.grid_encode(unit.to(device), table.to(device), layout)
     assert_close(found.cpu(), reference.grid_encode(unit, table, layout), 2e-3, "grid in half precision")
     x = torch.rand(500, 31, generator=g)
-    assert_close(tcnn.mlp(x.to(device), tuple(w.to(device) for w in weights)).cpu(), reference.mlp(x, weights), 1e-1, "network")
+    assert_close(tcnn.small_mlp(x.to(device), tuple(w.to(device) for w in weights)).cpu(), reference.small_mlp(x, weights), 1e-1, "network")
