@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..render.camera import Camera
 from ..representations.space import Space
 from .format import Format
-from .images import Images, Pixels, run_parallel
+from .images import Images, Pixels, decode_image, run_parallel
 from .scene import Scene, fingerprint
 
 TABLE = "poses_bounds.npy"
@@ -91,6 +91,14 @@ def read_plenoptic(path: Path, holdout: int) -> Scene:
         fingerprint=fingerprint(cameras, images, split),
         facts={"frames": frames, "views": len(videos), "box": "around the depths the table names", **_facts(path)},
     )
+
+
+def moving_pixels(file: Path) -> NDArray[np.bool_] | None:
+    """Where something moves in a frame, bool [H, W], of a clip that keeps such masks beside its exact frames; else None."""
+    mask = file.with_name(f"moving-{file.name}")
+    if file.parent.name != TRUTH or not mask.is_file():
+        return None
+    return decode_image(mask, 1)[..., 0] > 127
 
 
 def _facts(path: Path) -> dict[str, Any]:

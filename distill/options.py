@@ -20,6 +20,8 @@ class DistillOptions(RunOptions):
 
     to: str = "vm"
     """Family of the student."""
+    time: float | None = None
+    """The moment, from 0 to 1, that a teacher that moves is frozen at."""
     features_until: float = 1 / 15
     """Share of the budget at which the stage of features ends (PVD: 2,000 of 30,000 steps)."""
     points_until: float = 1 / 6
@@ -48,6 +50,8 @@ class DistillOptions(RunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.time is not None and not 0 <= self.time <= 1:
+            raise ValueError(f"--time must lie between 0 and 1, got {self.time}")
         if not 0 <= self.photographs < 1:
             raise ValueError(f"--photographs must lie between 0 and 1, got {self.photographs}")
         if not 0 <= self.features_until <= self.points_until <= 1:

@@ -18,6 +18,7 @@ from ..render.overview import recorded_cameras
 from ..render.renderer import render_image
 from ..representations.field import Field
 from ..representations.field_file import Precision
+from ..representations.registry import get_family
 from ..training.batches import PhotoBatches
 from ..training.budget import Budget
 from ..training.callbacks import Checkpoints, MetricsLog
@@ -75,7 +76,7 @@ def distill_field(
     recipe = recipe_for(options.to).with_overrides(rate=options.rate, samples=options.samples)
     budget = Budget(options.steps, options.seconds)
     torch.manual_seed(options.seed)
-    teacher = teacher.to(device)
+    teacher = frozen(teacher.to(device), options)
     asked = Teacher(teacher, steps=recipe.steps_per_diagonal, termination=recipe.termination)
     snapshot = start_run(out, resume, device)
     if snapshot:
@@ -99,6 +100,23 @@ def distill_field(
             watchers = [*watchers, SideBySide(out, teacher, options.view_seconds, log)]
         saver = Checkpoints(out, options.checkpoint_seconds, options.checkpoint_steps)
         return run_to_end(distiller, out, log, saver, watchers, callbacks, precision)
+
+
+def frozen(teacher: Field, options: DistillOptions) -> Field:
+    """The teacher at the moment that was asked for; one that stands still as it is.
+
+    Raises:
+        UserError: a moment is asked of a teacher that stands still, or none of one that moves, or the student would move.
+    """
+    if get_family(options.to).field.dynamic:
+        raise UserError(f"a {options.to} field is trained on videos; distil into a family that stands still")
+    if not teacher.dynamic:
+        if options.time is not None:
+            raise UserError(f"--time is for teachers that move, and this {teacher.family} field stands still; leave it out")
+        return teacher
+    if options.time is None:
+        raise UserError(f"the teacher moves ({teacher.family}); name the moment to freeze it at with --time, from 0 to 1")
+    return teacher.at(options.time)
 
 
 def read_distill_config(run: Path) -> tuple[Path, Path | None, DistillOptions]:

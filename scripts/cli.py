@@ -38,7 +38,7 @@ def commands() -> Any:
     from .info import Info
     from .rate_distortion import RateDistortion
     from .render import Render
-    from .reproduce import AnyToAny, HashToMLP
+    from .reproduce import AnyToAny, Dynamic, HashToMLP
     from .train import Train
     from .view import View
 
@@ -48,7 +48,7 @@ def commands() -> Any:
 
     data = verbs(make=DataMake, info=DataInfo)
     data = Annotated[data, subcommand("data", description="Make a scene to train on, or look at one: data make, data info.")]
-    experiments = verbs(**{"any-to-any": AnyToAny, "hash-to-mlp": HashToMLP, "rate-distortion": RateDistortion})
+    experiments = verbs(**{"any-to-any": AnyToAny, "dynamic": Dynamic, "hash-to-mlp": HashToMLP, "rate-distortion": RateDistortion})
     experiments = Annotated[experiments, subcommand("reproduce", description="Reproduce an experiment of a paper.")]
     making = verbs(train=Train, distill=Distill, compress=Compress, edit=EditField)
     looking = verbs(eval=Eval, render=Render, view=View, info=Info, bench=Bench)

@@ -50,6 +50,8 @@ class Distill(Running, Compute, FamilyOptions, Talk):
     """Field file or run folder to convert. May be left out with --resume."""
     to: Annotated[str | None, value("NAME", "vm")] = None
     """Family of representation to convert into: hashgrid, mlp, vm, cp, voxels, hybrid."""
+    time: Annotated[float | None, value("T")] = None
+    """The moment, from 0 to 1, that a teacher that moves is frozen at."""
     data: Annotated[Path | None, value("DATA")] = None
     """Dataset to compare with, and to finish on with --photographs."""
     photographs: Annotated[float | None, value("SHARE", "0")] = None
@@ -83,9 +85,11 @@ class Distill(Running, Compute, FamilyOptions, Talk):
         device = self.choose_device()
         options, source, data = self._options()
         warm_up = WarmUp(options.to, device)
+        from ..distill.run import frozen
         from ..training import load_run_or_field
 
         teacher = load_run_or_field(source, device=str(device))
+        shown = frozen(teacher, options)
         more = WarmUp(teacher.family, device)
         scene = None if data is None else open_scene(data)
         progress.say(f"teacher {source}: {teacher.family}, {sum(p.numel() for p in teacher.parameters()):,} parameters")
@@ -100,7 +104,7 @@ class Distill(Running, Compute, FamilyOptions, Talk):
             if not result.finished:
                 progress.say(f"interrupted; continue with: fieldmorph distill --resume --out {self.out}")
                 return 130
-            report(result, teacher, options, self.out, scene, self.against)
+            report(result, shown, options, self.out, scene, self.against)
             return 0
 
         if not self.view:

@@ -125,6 +125,11 @@ def report(result: Evaluation, path: Path) -> None:
     mean, protocol = result.mean, result.protocol
     lpips = "not computed" if mean["lpips"] is None else f"{mean['lpips']:.4f}"
     progress.say(f"psnr {mean['psnr']:.2f} dB, ssim {mean['ssim']:.4f}, lpips {lpips}, {mean['seconds']:.2f} s per image{size}")
+    if "psnr_moving" in mean:
+        share = 100.0 * mean["moving_share"]
+        progress.say(
+            f"where something moves ({share:.1f} % of the pixels): {mean['psnr_moving']:.2f} dB, elsewhere {mean['psnr_still']:.2f} dB"
+        )
     width, height = protocol["size"]
     progress.say(f"protocol: {protocol['images']} {protocol['split']} images of {width}x{height}, background {protocol['background']}")
     for name in ("psnr", "ssim", "alpha"):

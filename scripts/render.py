@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..representations.field import Field
 
 SPLITS = ("train", "val", "test")
+KINDS = ("orbit", "spiral", "ellipse", "along")
 SECONDS = 6.0
 """Length of a film where --frames does not say."""
 FRAMES = ("[0-9][0-9][0-9][0-9][0-9].png", "rgb", "rgba", "depth", "normals", "opacity")
@@ -54,6 +55,10 @@ class Render(Compute, Talk):
     """rgb, rgba, depth, normals or opacity. Several make a folder or film each."""
     background: Annotated[Literal["white", "black", "learned"] | None, value("COLOUR", "the field's")] = None
     """What shows behind the scene: white, black or learned."""
+    time: Annotated[str | None, value("T | FROM:TO", "0:1, or the path's own")] = None
+    """Moving fields: the moment that all pictures show (bullet time), or the first and the last one's; from 0 to 1."""
+    part: Annotated[Literal["all", "static", "dynamic", "background"], value("PART", "all")] = "all"
+    """Moving fields: only what stands still, only what moves, or the static branch alone (the temporal mean)."""
     data: Annotated[Path | None, value("DATA", "what it was trained on")] = None
     """Dataset whose cameras --path train, val or test takes."""
     resume: bool = False
@@ -76,6 +81,7 @@ class Render(Compute, Talk):
         field = load_run_or_field(self.field, device=str(device))
         warm_up = WarmUp(field.family, device)
         path = self._path(field, size)
+        field, path = self._moments(field, path)
         for note in path.notes:
             progress.warn(note)
         layers = self._layers()
@@ -94,6 +100,24 @@ class Render(Compute, Talk):
         else:
             render_frames(field, path, self.out, settings, layers, resume=self.resume)
         return 0
+
+    def _moments(self, field: Field, path: CameraPath) -> tuple[Field, CameraPath]:
+        """The part of a moving field that is asked for, and its path with a time for every picture."""
+        from ..representations.mixed import MixedField
+
+        if not isinstance(field, MixedField):
+            if self.time is not None or self.part != "all":
+                raise UserError(
+                    f"--{'part' if self.time is None else 'time'} is for fields that move, and a {field.family} field stands still"
+                )
+            return field, path
+        whole = field if self.part == "all" else field.part(self.part)
+        if self.time is None and all(camera.time is not None for camera in path.cameras) and self.path not in ("auto", *KINDS):
+            return whole, path
+        first, last = parse_times(self.time or "0:1")
+        steps = max(1, len(path) - 1)
+        cameras = tuple(replace(camera, time=first + (last - first) * i / steps) for i, camera in enumerate(path.cameras))
+        return whole, replace(path, cameras=cameras)
 
     def _layers(self) -> tuple[Kind, ...]:
         return tuple(dict.fromkeys(self.layer)) or ("rgb",)
@@ -136,6 +160,22 @@ class Render(Compute, Talk):
         if self.frames is not None:
             path = path.fraction(0, self.frames)
         return path.fitted(*size) if size else path
+
+
+def parse_times(text: str) -> tuple[float, float]:
+    """``T`` or ``FROM:TO`` to two moments in [0, 1].
+
+    Raises:
+        UserError: it is neither.
+    """
+    parts = text.split(":")
+    try:
+        first, last = float(parts[0]), float(parts[-1])
+    except ValueError:
+        first = last = -1.0
+    if len(parts) > 2 or not (0.0 <= first <= 1.0 and 0.0 <= last <= 1.0):
+        raise UserError(f"--time {text}: write one moment or FROM:TO, from 0 to 1, for example 0.5 or 0:1")
+    return first, last
 
 
 def memory_parts(field: Field, path: CameraPath) -> dict[str, float]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..training import StepStats, Trainer, TrainResult
     from ..training.trainer import Callback
 
-EXPERIMENT_FILES = ("results.json", "report.md", "*.png", "teachers", "students", "scratch")
+EXPERIMENT_FILES = ("results.json", "report.md", "*.png", "teachers", "students", "scratch", "fields")
 """What an experiment writes, and --overwrite removes."""
 
 
@@ -122,6 +122,41 @@ class AnyToAny(Reproduce):
         from ..benchmarks.distillation import any_to_any
 
         path = any_to_any(experiment, teachers, students, teacher_seconds=self.teacher_seconds, seconds=self.seconds, ablate=pairs)
+        progress.say(path.read_text())
+        progress.say(f"wrote {path}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dynamic(Reproduce):
+    """A mixed field of a clip against one whose voxels all move, and against a static field per frame (MixVoxels, section 5)."""
+
+    seconds: Annotated[float, value("S", "1200")] = 1200.0
+    """Seconds of training of the mixed field, and of the one whose voxels all move."""
+    frame_seconds: Annotated[float, value("S", "200")] = 200.0
+    """Seconds of training of each static field."""
+    alone: Annotated[int, value("N", "6")] = 6
+    """Frames that get a static field of their own; the time of all is extrapolated."""
+    family: Annotated[str, value("NAME", "vm")] = "vm"
+    """Family of the static fields."""
+
+    def run(self) -> int:
+        from ..representations.registry import still_families
+
+        positive("seconds", self.seconds)
+        positive("frame-seconds", self.frame_seconds)
+        if self.alone < 1:
+            raise UserError(f"--alone {self.alone}: train at least one frame by itself")
+        if self.family not in still_families():
+            raise UserError(f"--family {self.family}: choose one of {', '.join(still_families())}")
+        experiment = self.start()
+        from ..training.video import views_of
+
+        views_of(experiment.scene)
+        self.warm_up(experiment, ("mixed", self.family))
+        from ..benchmarks.dynamic import dynamic
+
+        path = dynamic(experiment, seconds=self.seconds, frame_seconds=self.frame_seconds, alone=self.alone, family=self.family)
         progress.say(path.read_text())
         progress.say(f"wrote {path}")
         return 0

@@ -39,7 +39,7 @@ class Train(Running, Compute, FamilyOptions, Talk):
     data: Annotated[Positional[Path | None], value("DATA")] = None
     """Folder of a dataset, or its transforms.json. May be left out with --resume."""
     field: Annotated[str | None, value("NAME", "hashgrid")] = None
-    """Family of representation: hashgrid, mlp, vm, cp, voxels, hybrid; mixed for moving scenes."""
+    """Family of representation: hashgrid, mlp, vm, cp, voxels, hybrid, mixed."""
     background: Annotated[Literal["auto", "white", "black", "random", "learned"] | None, value("COLOUR", "auto")] = None
     """What shows behind the scene while training: white, black, random, learned; auto is random behind images with alpha."""
     compress: Annotated[Literal["none", "hollow"] | None, value("HOW", "none")] = None

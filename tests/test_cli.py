@@ -28,7 +28,8 @@ FLAGS = {
     "--rate --resume --samples --seconds --seed --set --steps --verbose --view --view-seconds",
     "eval": "--data --device --images --json --kernels --limit --overwrite --quiet --split --verbose",
     "compress": "--data --device --keep --kernels --out --overwrite --quiet --seconds --seed --target-psnr-drop --target-size --verbose",
-    "render": "--background --data --device --fps --frames --kernels --layer --out --overwrite --path --quiet --resume --size --verbose",
+    "render": "--background --data --device --fps --frames --kernels --layer --out --overwrite --part --path --quiet --resume --size "
+    "--time --verbose",
     "edit": "--bake --clear --device --edits --json --kernels --out --overwrite --quiet --resolution --undo --verbose",
     "info": "--device --family --json --kernels --quiet --verbose",
     "demo": "--device --kernels --out --overwrite --quick --quiet --seconds --seed --verbose",

@@ -7,15 +7,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ..datasets.plenoptic import moving_pixels
 from ..datasets.scene import Scene
 from ..errors import UserError
 from ..render.renderer import render_image
 from ..render.types import Rendering, RenderSettings
 from ..representations.field import Field
-from .metrics import psnr, ssim
+from .metrics import mse_to_psnr, psnr, ssim
 
 LPIPS_NOTE = "not computed"
 
@@ -26,6 +29,8 @@ class ImageScore:
     psnr: float
     ssim: float
     seconds: float
+    psnr_moving: float | None = None
+    """Of the pixels where something moves, where the scene knows them and there are some."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ def evaluate(
     settings = settings or eval_settings(field, scene)
     grey = {"white": 1.0, "black": 0.0}.get(settings.background)
     scores: list[ImageScore] = []
+    moving = Region()
     for count, index in enumerate(indices, 1):
         camera = scene.cameras[index]
         start = time.perf_counter()
@@ -88,7 +94,8 @@ def evaluate(
         image = rendering.rgb.clamp(0.0, 1.0).cpu()
         seconds = time.perf_counter() - start  # only now is a GPU done
         target = ground_truth(scene, index, grey)
-        scores.append(ImageScore(camera.name or str(index), psnr(image, target), ssim(image, target), seconds))
+        part = moving.add(image, target, moving_pixels(scene.images.files[index]))
+        scores.append(ImageScore(camera.name or str(index), psnr(image, target), ssim(image, target), seconds, part))
         if on_image is not None:
             on_image(count, len(indices), scores[-1], rendering)
     n = len(scores)
@@ -97,6 +104,7 @@ def evaluate(
         "ssim": sum(s.ssim for s in scores) / n,
         "lpips": None,
         "seconds": sum(s.seconds for s in scores) / n,
+        **moving.summary(),
     }
     protocol = {
         "split": split,
@@ -109,6 +117,34 @@ def evaluate(
         "lpips": LPIPS_NOTE,
     }
     return Evaluation(mean, scores, protocol)
+
+
+class Region:
+    """Squared errors of part of many pictures, and of the rest."""
+
+    def __init__(self) -> None:
+        self.inside, self.outside, self.count, self.others = 0.0, 0.0, 0, 0
+
+    def add(self, image: Tensor, target: Tensor, mask: NDArray[np.bool_] | None) -> float | None:
+        """Take in one picture; PSNR of its part, None where it has none."""
+        if mask is None or mask.shape != tuple(image.shape[:2]):
+            return None
+        errors, where = (image.double() - target.double()).square().mean(-1), torch.from_numpy(mask)
+        here, there = float(errors[where].sum()), float(errors[~where].sum())
+        count = int(where.sum())
+        self.inside, self.outside = self.inside + here, self.outside + there
+        self.count, self.others = self.count + count, self.others + mask.size - count
+        return mse_to_psnr(here / count) if count else None
+
+    def summary(self) -> dict[str, Any]:
+        """PSNR of the mean squared error over all pixels that move, over all others, and how many move."""
+        if not self.count:
+            return {}
+        return {
+            "psnr_moving": mse_to_psnr(self.inside / self.count),
+            "psnr_still": mse_to_psnr(self.outside / max(self.others, 1)),
+            "moving_share": self.count / (self.count + self.others),
+        }
 
 
 def eval_settings(field: Field, scene: Scene | None = None) -> RenderSettings:

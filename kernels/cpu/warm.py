@@ -13,11 +13,24 @@ import torch
 from torch import Tensor
 
 from ..dispatch import gradients_in_place
-from ..lowered import DENSE, CPEncoding, GridEncoding, GridLayout, HybridEncoding, Lowered, VMEncoding, VoxelEncoding
+from ..lowered import (
+    DENSE,
+    CPEncoding,
+    GridEncoding,
+    GridLayout,
+    HybridEncoding,
+    Layer,
+    LayeredEncoding,
+    Lowered,
+    VMEncoding,
+    VoxelEncoding,
+)
+from .factor_ops import vm_products
 from .marching import box_range
 from .optim import adam_
-from .pointwise import evaluate_density
+from .pointwise import evaluate, evaluate_density
 from .render import render_rays
+from .times import composite_times
 
 Triple = tuple[Tensor, Tensor, Tensor]
 
@@ -76,6 +89,15 @@ def tiny_hybrid() -> Lowered:
     return _tiny(HybridEncoding(((grid.encoding, grid.density_head), (planes.encoding, ()))))
 
 
+def tiny_moment() -> Lowered:
+    """The smallest moment of a mixed field: planes and lines, and some behind a time query, in layers."""
+    still = tiny_vm()
+    query = replace(still, density_head=_head(3, 16, 1))
+    layers = tuple(Layer(k, (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0), 1.0) for k in range(2))
+    bits = torch.ones(1, 1, 1, dtype=torch.bool)
+    return replace(still, encoding=LayeredEncoding(((still, bits), (query, bits)), layers), color_head=())
+
+
 TINY: dict[str, Callable[[], Lowered]] = {
     "hashgrid": tiny_grid,
     "hollow": tiny_hollow,
@@ -83,8 +105,13 @@ TINY: dict[str, Callable[[], Lowered]] = {
     "cp": tiny_cp,
     "voxels": tiny_voxels,
     "hybrid": tiny_hybrid,
+    "moment": tiny_moment,
 }
 """Family -> a field whose evaluation compiles everything its family's training and rendering need."""
+
+
+ALSO = {"mixed": ("vm", "moment")}
+"""Families that are made of several of these."""
 
 
 def compile_for(lowered: Lowered) -> None:
@@ -95,6 +122,12 @@ def compile_for(lowered: Lowered) -> None:
     edges = torch.tensor([0.0, math.sqrt(3.0)])
     from .plan import make_plan
 
+    if isinstance(lowered.encoding, LayeredEncoding):  # for pictures only; what trains it are operations by themselves
+        with torch.no_grad():
+            render_rays(lowered, bits, *rays, edges, 1.0)
+            evaluate(lowered, torch.zeros(1, 3), torch.zeros(1, 3))
+        _compile_times()
+        return
     parameters = [*make_plan(lowered).tables, *make_plan(lowered).networks]
     with torch.enable_grad(), gradients_in_place():
         for parameter in parameters:
@@ -105,6 +138,19 @@ def compile_for(lowered: Lowered) -> None:
         for parameter in parameters:
             zero = torch.zeros_like(parameter)
             adam_(parameter, zero, zero, zero, 1, 0.0, sparse=parameter.dim() == 2)
+
+
+def _compile_times() -> None:
+    """The operations that train what moves."""
+    unit, factors = torch.zeros(1, 3), (*_planes(1), *_lines(1))
+    with torch.enable_grad(), gradients_in_place():
+        for factor in factors:
+            factor.requires_grad_()
+        products = vm_products(unit, factors[:3], factors[3:])
+        index, offsets = torch.zeros(1, dtype=torch.int64), torch.tensor([0, 1])
+        still = torch.zeros(0), torch.zeros(0, 3)
+        seen = composite_times(*still, products[:, :1], products[:, :, None], index, torch.ones(1), offsets)
+        seen.rgb.sum().backward()
 
 
 def warm_up(
@@ -118,7 +164,7 @@ def warm_up(
         background: return a started daemon thread at once; otherwise return None when everything is ready.
         message: told when compiling takes noticeable time, and when it is done. From the background thread.
     """
-    names = [kind for kind in kinds if kind in TINY]
+    names = [name for kind in kinds for name in ALSO.get(kind, (kind,)) if name in TINY]
 
     def work() -> None:
         begin = time.perf_counter()
