@@ -56,19 +56,17 @@ class VariationField(nn.Module):
 
     @torch.no_grad()
     def cells(self, resolution: int, threshold: float, reach: int) -> Tensor:
-        """Cells that move, bool [R, R, R]: the probability somewhere in them is above ``threshold`` there or ``reach`` cells away.
+        """Cells that move, bool [R, R, R]: the probability is above ``threshold`` at their centre or that of a cell at most ``reach`` away.
 
         The reach takes the place of MixVoxels' max-pooling along the ray.
         """
         n, device = resolution, self.planes[0].device
         limit = math.log(threshold / (1.0 - threshold))
-        axis = torch.arange(2 * n, device=device)
-        found = torch.zeros((2 * n) ** 3, dtype=torch.bool, device=device)
-        for part in torch.split(torch.arange((2 * n) ** 3, device=device), _CHUNK):
-            index = torch.stack([part // (4 * n * n), part // (2 * n) % (2 * n), part % (2 * n)], -1)
-            found[part] = self((axis[index] + 0.5) / (2 * n)) > limit
-        fine = found.view(1, 1, 2 * n, 2 * n, 2 * n).float()
-        return F.max_pool3d(F.max_pool3d(fine, 2), 2 * reach + 1, stride=1, padding=reach)[0, 0] > 0
+        found = torch.zeros(n**3, dtype=torch.bool, device=device)
+        for part in torch.split(torch.arange(n**3, device=device), _CHUNK):
+            index = torch.stack([part // (n * n), part // n % n, part % n], -1)
+            found[part] = self((index + 0.5) / n) > limit
+        return F.max_pool3d(found.view(1, 1, n, n, n).float(), 2 * reach + 1, stride=1, padding=reach)[0, 0] > 0
 
 
 def variation_resolution(start: int, final: int, share: float) -> int:

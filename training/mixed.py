@@ -43,7 +43,7 @@ VARIATION_RAYS = 512
 VARIATION_RATE = 0.02
 EVERY = 4
 """Steps between two of the variation field once the dynamic branch trains."""
-THRESHOLD, REACH = 0.5, 1
+THRESHOLD, REACH = 0.3, 1
 """A cell moves where the variation field's probability is above the threshold, or so many cells away."""
 FRAMES = 64
 """Most frames of a ray that a step compares."""
@@ -246,8 +246,8 @@ def coarse_samples(field: MixedField, rays: Rays, settings: RenderSettings, gene
 
 
 def coarser(settings: RenderSettings) -> RenderSettings:
-    """Steps for what is as coarse as the cells that move."""
-    return replace(settings, steps=96, cone=1.0 / 32.0)
+    """Steps for what is as coarse as the cells that move, which lie no farther away than the box is long: its middle is the scene."""
+    return replace(settings, steps=96, cone=1.0 / 32.0, far=settings.near + 2.0 * 3.0**0.5)
 
 
 @torch.no_grad()
