@@ -51,6 +51,8 @@ HOT, COLD = 10.0, 0.2
 """Temperature of the choice of frames, where there are more, at the start and at the end (MixVoxels)."""
 CONE = 1.0 / 128.0
 """Far steps are twice as long as in pictures."""
+THOROUGH = 64
+"""Up to this step an update of the occupancy visits every cell: fog without bounds makes the first steps the longest."""
 FIRST_RAYS, FIRST_MOVING = 128, 64
 """Rays of the first step: before the occupancy knows anything, a ray through unbounded space has over a thousand samples."""
 
@@ -88,8 +90,10 @@ class MixedTrainer(Trainer):
     def keep_up(self, progress: float) -> None:
         self.pass_milestones(progress)
         if self.budget.step and self.budget.step % INTERVAL == 0:
-            density = partial(self.field.peak_density, settled=progress >= SETTLED)
-            self.field.occupancy.update(density, self.field.space, self.budget.step, self.generator)
+            alone = progress < self.first  # the dynamic branch is not asked yet
+            density = self.mean_scene.density if alone else partial(self.field.peak_density, settled=progress >= SETTLED)
+            everywhere = 1.0 if alone and self.budget.step <= THOROUGH else None
+            self.field.occupancy.update(density, self.field.space, self.budget.step, self.generator, everywhere)
             if self.first <= progress < HOLD:
                 self.field.occupancy.bits |= self.field.split
         if not self.field.options.everything and self.splitter.due(progress):
