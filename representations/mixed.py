@@ -7,6 +7,7 @@ kind for every ray, so that the field is a function of position and time like an
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -23,7 +24,7 @@ from .heads import APPEARANCE, DIRECTION, BiasFreeMLP, color_head
 from .milestones import increasing_shares
 from .options import FieldOptions
 from .space import Space
-from .tensorf import VMEncoder, VMOptions
+from .tensorf import VMEncoder, VMField, VMOptions
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 STILL_ALPHA = 1e-3
@@ -275,6 +276,30 @@ class MixedField(Field):
     def milestone(self, progress: float) -> bool:
         changed = [branch.encoder.milestone(self, progress) for branch in (self.static, self.moving)]
         return any(changed)
+
+    @torch.no_grad()
+    def warm_start(self, still: Field) -> None:
+        """Let the static branch start from a vm field of the same space, read at this field's own vertices.
+
+        Raises:
+            UserError: another family or space, or other ranks or widths.
+        """
+        if not isinstance(still, VMField):
+            raise UserError(f"a mixed field can start from a vm field, not from a {still.family} one; distil it into vm first")
+        mine, theirs = self.static, copy.deepcopy(still)
+        if theirs.space != self.space:
+            raise UserError("the field to start from describes another region of space; train it on the same clip, with --field vm")
+        assert isinstance(theirs.encoder, VMEncoder)
+        theirs.encoder.resample(self.space, self.space, mine.encoder.grid)
+        for taken, given in ((mine.encoder, theirs.encoder), (mine.color_head, theirs.color_head)):
+            own = dict(taken.named_parameters())
+            for name, parameter in given.named_parameters():
+                if own[name].shape != parameter.shape:
+                    o = self.options
+                    names = f"density_rank={o.density_rank}, color_rank={o.color_rank}, hidden={o.color_hidden}"
+                    raise UserError(f"the field to start from has other ranks or widths; it needs {names}")
+                own[name].copy_(parameter)
+        mine.encoder.shift = theirs.encoder.shift
 
     def at(self, time: float) -> MixedMoment:
         return MixedMoment(self, time)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RUN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints", "tensorboard", "views", "*.field", "evaluation.json")
 """What a run folder holds, and --overwrite removes."""
 
-FIXED = ("field", "seed", "background", "rate", "samples", "compress", "keep", "family_options")
+FIXED = ("field", "seed", "background", "rate", "samples", "compress", "keep", "warm", "family_options")
 """What a run keeps from its start to its end; the rest may change when it is resumed."""
 
 STATES = 4
@@ -42,6 +42,8 @@ class Train(Running, Compute, FamilyOptions, Talk):
     """Family of representation: hashgrid, mlp, vm, cp, voxels, hybrid, mixed."""
     background: Annotated[Literal["auto", "white", "black", "random", "learned"] | None, value("COLOUR", "auto")] = None
     """What shows behind the scene while training: white, black, random, learned; auto is random behind images with alpha."""
+    warm: Annotated[str | None, value("RUN_OR_FIELD")] = None
+    """mixed: a vm field of the same clip that the static branch starts from."""
     compress: Annotated[Literal["none", "hollow"] | None, value("HOW", "none")] = None
     """hollow: a hash grid learns which part of space its features are for, and the rest is pruned (HollowNeRF)."""
     keep: Annotated[float | None, value("SHARE", "0.06")] = None

@@ -25,7 +25,7 @@ FLAGS = {
     "data make": "--cameras --dynamic --frames --overwrite --quiet --samples --seed --size --test --train --val --verbose",
     "data info": "--cameras --json --quiet --verbose",
     "train": "--background --checkpoint-seconds --checkpoint-steps --compress --device --field --keep --kernels --out --overwrite --quiet "
-    "--rate --resume --samples --seconds --seed --set --steps --verbose --view --view-seconds",
+    "--rate --resume --samples --seconds --seed --set --steps --verbose --view --view-seconds --warm",
     "eval": "--data --device --images --json --kernels --limit --overwrite --quiet --split --verbose",
     "compress": "--data --device --keep --kernels --out --overwrite --quiet --seconds --seed --target-psnr-drop --target-size --verbose",
     "render": "--background --data --device --fps --frames --kernels --layer --out --overwrite --part --path --quiet --resume --size "

@@ -59,6 +59,8 @@ class TrainOptions(RunOptions):
     """Family of representation to train."""
     background: BackgroundMode = "auto"
     """What shows behind the scene while training; auto: random behind images with alpha, none behind photographs."""
+    warm: str | None = None
+    """mixed: field file or run folder of a vm field that the static branch starts from."""
     compress: Literal["none", "hollow"] = "none"
     """hollow: prune the field's saliency grid while training (HollowNeRF)."""
     keep: float = 0.06

@@ -18,6 +18,7 @@ from ..datasets.scene import Scene
 from ..errors import UserError
 from ..representations.field import Field
 from ..representations.field_file import Precision, load_field, save_field
+from ..representations.mixed import MixedField
 from ..representations.registry import build, get_family
 from .batches import PhotoBatches
 from .budget import Budget
@@ -121,6 +122,10 @@ def background_source(options: TrainOptions, scene: Scene, field: Field) -> Call
 def new_field(scene: Scene, options: TrainOptions, device: torch.device) -> Field:
     """A fresh field that carries what later verbs need from the scene: cameras, background, near, history."""
     field = build(options.field, scene_options(scene, options), scene.space, options.seed)
+    if options.warm is not None:
+        if not isinstance(field, MixedField):
+            raise UserError(f"--warm is for mixed fields, not for {options.field}; leave it out")
+        field.warm_start(load_run_or_field(Path(options.warm)))
     if options.background == "learned":
         field.add_background()
     train = [scene.cameras[i].to_dict() for i in scene.split["train"]]

@@ -145,6 +145,21 @@ def test_a_finer_variation_field_says_the_same(clip: Scene) -> None:
     assert int(wide.sum()) > int(cells.sum()) > 0
 
 
+def test_the_static_branch_starts_from_a_field_that_stands_still(clip: Scene) -> None:
+    made = {"start": 20, "final": 20, "density_rank": 4, "color_rank": 4, "hidden": 16, "occupancy": 24}
+    still = build("vm", made, clip.space, 3)
+    field = build("mixed", {**SMALL, "start": 20, "frames": FRAMES}, clip.space, 0)
+    assert isinstance(field, MixedField)
+    field.warm_start(still)
+    x = clip.space.from_unit(torch.rand(50, 3, generator=torch.Generator().manual_seed(0)))
+    with torch.no_grad():
+        assert torch.allclose(field.part("background").at(0.0).density(x), still.density(x), rtol=1e-4)
+    with pytest.raises(UserError, match="distil it into vm first"):
+        field.warm_start(build("cp", {"start": 8, "final": 8}, clip.space, 0))
+    with pytest.raises(UserError, match="ranks"):
+        field.warm_start(build("vm", {**made, "color_rank": 3}, clip.space, 0))
+
+
 def options(**changes: object) -> TrainOptions:
     values = {"field": "mixed", "steps": 40, "device": "cpu", "view_seconds": 0.0, "family_options": {**SMALL, "marks": (0.3, 0.5)}}
     return TrainOptions(**{**values, **changes})  # type: ignore[arg-type]
