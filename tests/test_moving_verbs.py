@@ -94,14 +94,16 @@ def test_a_fixed_camera_shows_its_own_times(call: Run, clip: Path, field: Path, 
 
 
 def test_parts_add_up_to_the_scene(call: Run, field: Path, tmp_path: Path) -> None:
-    """Where one part shows nothing, the other shows what the whole does."""
+    """Where one part is transparent, the other shows what the whole does."""
     for part in ("all", "static", "dynamic"):
-        flags = ("--out", tmp_path / part, "--part", part, "--frames", "1", "--size", "16x12", "--layer", "rgb", "--background", "black")
-        assert call("render", field, *flags)[0] == 0
-    whole, still, moving = (pictures(tmp_path / part)[0] for part in ("all", "static", "dynamic"))
+        flags = ("--part", part, "--frames", "1", "--size", "16x12", "--layer", "rgb", "--layer", "opacity")
+        assert call("render", field, "--out", tmp_path / part, *flags)[0] == 0
+    whole, still, moving = (pictures(tmp_path / part / "rgb")[0] for part in ("all", "static", "dynamic"))
     assert (whole != still).any() and (whole != moving).any()
-    only_still = moving.sum(-1) == 0
-    assert (np.abs(whole - still)[only_still] <= 1).all()
+    for seen, other in ((still, "dynamic"), (moving, "static")):
+        transparent = pictures(tmp_path / other / "opacity")[0].reshape(12, 16, -1)[..., 0] == 0
+        assert transparent.any()
+        assert (np.abs(whole - seen)[transparent] <= 2).all()
 
 
 @pytest.mark.parametrize(
