@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import statistics
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -203,6 +206,31 @@ def encoding_cases(family: str, view: View) -> Iterator[Case]:
     yield Case(f"{name}, with gradients", len(unit), "samples", lambda ops: backward(lambda: work(ops), parameters))
 
 
+def networks_case(family: str, samples: int) -> Iterator[Case]:
+    """A hash grid's two networks without the encoding: the part that arithmetic bounds."""
+    lowered = lowered_field(family)
+    if lowered is None or not isinstance(lowered.encoding, GridEncoding) or not lowered.density_head:
+        return
+    heads = (lowered.density_head, lowered.color_head)
+    inputs = [torch.rand(samples, head[0].shape[1]) for head in heads]
+
+    def prepare(ops: Any) -> Callable[[], Any]:
+        if hasattr(ops, "networks_alone"):
+            return lambda: ops.networks_alone(lowered, samples)
+
+        @torch.no_grad()
+        def eager() -> None:
+            for head, x in zip(heads, inputs, strict=True):
+                for weight in head[:-1]:
+                    x = torch.relu(x @ weight.T)
+                x @ head[-1].T
+
+        return eager
+
+    flops = 2.0 * samples * sum(weight.numel() for head in heads for weight in head)
+    yield Case(f"networks of {family}", samples, "samples", prepare, flops)
+
+
 def ray_cases(view: View) -> Iterator[Case]:
     """Marching and compositing."""
     box = (SPACE.lower, SPACE.upper, False)
@@ -239,7 +267,34 @@ def cases(chosen: Sequence[str], samples: int) -> Iterator[Case]:
     for family in chosen:
         yield from encoding_cases(family, view)
     for family in chosen:
+        yield from networks_case(family, samples)
         yield from field_cases(family, view)
+
+
+def cancel_latency(repeats: int = 9) -> dict[str, float]:
+    """Seconds from setting a cancel flag to the end of a rendering in progress: median and worst."""
+    lowered, view = lowered_field("hashgrid"), make_view(1 << 18)
+    ops = kernels.ops("cpu")
+    assert lowered is not None
+    rays = (view.origins, view.directions, view.near, view.far, view.jitter)
+    spent: list[float] = []
+    for _ in range(repeats + 1):
+        flag, ended = ops.CancelFlag(), list[float]()
+
+        def work(flag: Any = flag, ended: list[float] = ended) -> None:
+            with torch.no_grad(), contextlib.suppress(ops.Cancelled):
+                while True:
+                    ops.render_rays(lowered, view.bits, *rays, view.edges, SPACE.scale, TERMINATION, cancel=flag)
+            ended.append(time.perf_counter())
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        time.sleep(0.1)
+        begin = time.perf_counter()
+        flag.set()
+        thread.join()
+        spent.append(ended[0] - begin)
+    return {"median": statistics.median(spent[1:]), "worst": max(spent[1:])}
 
 
 def implementations() -> dict[str, Any]:

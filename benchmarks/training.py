@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets.scene import Scene
+from ..distill.report import Curve, plot
 from ..render.renderer import render_image
 from ..representations.field import Field
 from ..representations.field_file import save_field
 from ..training import StepStats, Trainer, TrainOptions, evaluate, train
 from ..training.evaluation import eval_settings
-from .machine import timed
+from .machine import peak_memory, timed
 
 MARKS = (
     *(5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 75.0, 90.0, 120.0, 150.0, 180.0, 240.0, 300.0, 360.0, 480.0, 600.0, 900.0),
@@ -103,6 +104,7 @@ def measure_training(
 ) -> dict[str, Any]:
     """Curve, time to round numbers of dB, quality and size of what came out, frames per second. JSON-able."""
     field, points = learning_curve(scene, TrainOptions(field=family, seconds=seconds), views, on_point)
+    peak = peak_memory()
     last = evaluate(field, scene, "test", limit=views).mean
     return {
         "scene": scene.name,
@@ -115,5 +117,17 @@ def measure_training(
         "ssim": last["ssim"],
         "parameters": sum(p.numel() for p in field.parameters()),
         "file_bytes": file_bytes(field),
+        "peak_bytes": peak,
         "frames_per_second": frames_per_second(field, scene),
     }
+
+
+def draw_curves(runs: Sequence[dict[str, Any]], path: Path) -> None:
+    """PSNR against seconds of training, a line for each of ``runs`` (of :func:`measure_training`), as PNG.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    lines = [Curve(run["family"], [(p["seconds"], p["psnr"]) for p in run["curve"]], "o-") for run in runs]
+    scenes = ", ".join(dict.fromkeys(run["scene"] for run in runs))
+    plot(path, lines, f"PSNR of {runs[0]['views']} held-out views (dB)", f"{scenes}: PSNR against seconds of training")

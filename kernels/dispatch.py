@@ -24,6 +24,7 @@ _broken_cuda: str | None = None
 _broken_tcnn: str | None = None
 """And of tiny-cuda-nn."""
 _in_place = threading.local()
+_full = threading.local()
 
 
 def set_kernels(name: str) -> None:
@@ -185,3 +186,21 @@ def gradients_in_place() -> Iterator[None]:
 
 def gradients_are_in_place() -> bool:
     return getattr(_in_place, "on", False)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Within it, pictures that this thread renders without gradients are computed from float32 numbers.
+
+    Without it a family whose half-precision form is faster (voxels) uses that one; field files hold the same precision.
+    """
+    before = precision_is_full()
+    _full.on = True
+    try:
+        yield
+    finally:
+        _full.on = before
+
+
+def precision_is_full() -> bool:
+    return getattr(_full, "on", False)

@@ -54,15 +54,29 @@ class Bench(Talk):
     compare: Annotated[tuple[Path, Path] | None, value("BEFORE AFTER")] = None
     """Only compare two files of results."""
 
+    plot: Annotated[Path | None, value("FILE")] = None
+    """Draw PSNR against seconds of training as PNG."""
+    curves: Annotated[tuple[Path, ...], value("FILE"), UseAppendAction] = ()
+    """With --plot: measure nothing, draw the curves of these files of results; may be given several times."""
+
     def run(self) -> int:
         self.talk()
         from ..benchmarks.results import compare, file_name, load_results, new_results, save_results
+        from ..benchmarks.training import draw_curves
 
         if self.compare is not None:
             before, after = (load_results(path) for path in self.compare)
             progress.table(("figure", "before", "after", "change"), compare(before, after))
             return 0
         self._check()
+        if self.curves:
+            assert self.plot is not None
+            runs = [run for path in self.curves for run in load_results(path)["training"]]
+            if not runs:
+                raise UserError("the --curves files hold no training; name files that fieldmorph bench wrote with it")
+            draw_curves(runs, self.plot)
+            progress.say(f"wrote {self.plot}")
+            return 0
         earlier = None if self.against is None else load_results(self.against)
         from ..benchmarks.machine import describe_cpu, measure_roofline
         from ..benchmarks.operations import known_families
@@ -76,10 +90,14 @@ class Bench(Talk):
         progress.say(f"{cpu['name']}, {cpu['cores']} cores: {roof.flops / 1e9:.0f} GFLOP/s, {roof.bytes / 1e9:.1f} GB/s")
         if self.only in (None, "operations"):
             results["operations"] = self._operations(roof)
+            results["cancel"] = self._cancel()
         if self.only in (None, "training"):
             results["training"] = self._training()
         if self.only == "viewer":
             results["viewer"] = self._viewer()
+        if self.plot is not None and results["training"]:
+            draw_curves(results["training"], self.plot)
+            progress.say(f"wrote {self.plot}")
         for path in (self.json, self.out and self.out / file_name(results)):
             if path is not None:
                 save_results(results, path)
@@ -100,6 +118,10 @@ class Bench(Talk):
             raise UserError(f"--soak {self.soak}: give seconds")
         if self.json is not None:
             check_file_target(self.json, "--json")
+        if self.plot is not None:
+            check_file_target(self.plot, "--plot")
+        if self.curves and self.plot is None:
+            raise UserError("--curves are for --plot: say which file to draw them into")
 
     def _operations(self, roof: Any) -> list[dict[str, Any]]:
         from ..benchmarks.operations import cases, implementations, known_families, measure
@@ -118,6 +140,16 @@ class Bench(Talk):
                 rows.append((row["name"], name, f"{_short(numbers['rate'])} {row['unit']}/s", f"{numbers['ratio']:.1f}x", share))
         progress.table(("operation", "kernels", "rate", "to reference", "roofline"), rows)
         return measured
+
+    def _cancel(self) -> dict[str, float]:
+        from .. import kernels
+        from ..benchmarks.operations import cancel_latency
+
+        if not hasattr(kernels.ops("cpu"), "CancelFlag"):
+            return {}
+        found = cancel_latency()
+        progress.say(f"a rendering ends {1e3 * found['median']:.1f} ms after it is cancelled (worst of nine {1e3 * found['worst']:.1f} ms)")
+        return found
 
     def _training(self) -> list[dict[str, Any]]:
         import torch
@@ -141,7 +173,7 @@ class Bench(Talk):
                     )
                 progress.table(("seconds", "steps", "psnr"), [(p["seconds"], int(p["step"]), p["psnr"]) for p in runs[-1]["curve"]])
                 speed = ", ".join(f"{rate:.2f}/s at {size}" for size, rate in runs[-1]["frames_per_second"].items())
-                progress.say(f"{family}: pictures {speed}")
+                progress.say(f"{family}: pictures {speed}; peak memory {progress.format_bytes(runs[-1]['peak_bytes'])}")
         if len(runs) > 1:
             progress.say(f"{scene.name}, {self.seconds:g} s of training each, {runs[0]['views']} held-out views:")
             progress.table(("family", "PSNR", "SSIM", "pictures/s", "parameters", "file"), [_summary(run) for run in runs])

@@ -67,7 +67,7 @@ class Compress(Compute, Talk):
         field = load_run_or_field(self.field, device=str(device))
         check_packable(field, str(self.field))
         options = PackOptions(goal, self.keep, self._seconds(field), self.steps, self.seed)
-        warm_up = WarmUp("hollow" if self.keep is not None else field.family, device)
+        warm_up = WarmUp("hollow" if self.keep is not None else field, device)
         scene = self._scene(field)
         warm_up.wait()
         probe = make_probe(field, scene, self.seed)

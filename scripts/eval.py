@@ -57,7 +57,7 @@ class Eval(Compute, Talk):
         from ..training.evaluation import require_split
 
         field = load_run_or_field(self.field, device=str(device))
-        warm_up = WarmUp(field.family, device)
+        warm_up = WarmUp(field, device)
         data = self.data or recorded_data(self.field)
         scene = open_scene(data)
         compare_fingerprint(field, scene, data)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..datasets.scene import Scene
+    from ..representations.field import Field
 
 
 def value(metavar: str, default: str = "") -> Any:
@@ -65,13 +66,15 @@ class Compute:
 
 
 class WarmUp:
-    """Loads or compiles, in the background, the kernels a family needs; ``wait`` before their time is measured."""
+    """Loads or compiles, in the background, the kernels a family or a field needs; ``wait`` before their time is measured."""
 
-    def __init__(self, family: str, device: torch.device) -> None:
+    def __init__(self, what: str | Field, device: torch.device) -> None:
         from ..kernels import ops
 
+        kind = what if isinstance(what, str) else what.lower() or what.family
+
         start = getattr(ops(device), "warm_up", None)  # only compiled kernels have one
-        self._thread = None if start is None else start([family], background=True, message=progress.say)
+        self._thread = None if start is None else start([kind], background=True, message=progress.say)
 
     def wait(self) -> None:
         if self._thread is not None:

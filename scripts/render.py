@@ -79,7 +79,7 @@ class Render(Compute, Talk):
         from ..training.evaluation import eval_settings
 
         field = load_run_or_field(self.field, device=str(device))
-        warm_up = WarmUp(field.family, device)
+        warm_up = WarmUp(field, device)
         path = self._path(field, size)
         field, path = self._moments(field, path)
         for note in path.notes:

@@ -67,7 +67,7 @@ class View(Compute, Talk):
         from ..viewer.entries import open_entry
 
         entries = [open_entry(path, str(device), self.data if index == 0 else None) for index, path in enumerate(self.fields)]
-        warm_up = WarmUp(entries[0].field.family, device)
+        warm_up = WarmUp(entries[0].field, device)
         if self.screenshot is not None:
             warm_up.wait()
             return self._picture(entries, self.screenshot, size or (800, 800))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from fieldmorph.benchmarks.machine import Roofline, timed
-from fieldmorph.benchmarks.operations import cases, implementations, make_view, measure
+from fieldmorph.benchmarks.operations import cancel_latency, cases, implementations, make_view, measure
 from fieldmorph.benchmarks.results import compare, file_name, load_results, new_results, save_results
 from fieldmorph.benchmarks.training import seconds_to
 from fieldmorph.errors import UserError
@@ -81,6 +83,36 @@ def test_results_are_kept_and_compared(tmp_path: Path, capsys: pytest.CaptureFix
     assert "2.50x" in capsys.readouterr().out
 
 
+def test_curves_are_drawn_from_files_of_results(tmp_path: Path) -> None:
+    for name, family in (("a", "vm"), ("b", "cp")):
+        results = some_results(1.0, 30.0)
+        results["training"][0].update(family=family, views=3)  # type: ignore[index]
+        save_results(results, tmp_path / f"{name}.json")
+    files = [flag for name in ("a", "b") for flag in ("--curves", str(tmp_path / f"{name}.json"))]
+    assert cli.main(["bench", *files]) == 2
+    assert cli.main(["bench", *files, "--plot", str(tmp_path / "plot.png")]) == 0
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_rendering_ends_soon_after_it_is_cancelled() -> None:
+    pytest.importorskip("numba")
+    found = cancel_latency(repeats=3)
+    assert 0.0 <= found["median"] <= found["worst"]
+    assert found["median"] < 0.5  # the promise is 50 ms; a busy machine gets ten times that
+
+
+@pytest.mark.slow
+def test_training_lego_takes_less_than_three_gigabytes(real_data: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, fieldmorph as fm; from fieldmorph.benchmarks.machine import peak_memory;"
+        "scene = fm.load_scene(pathlib.Path(sys.argv[1]));"
+        "fm.train(scene, fm.TrainOptions(steps=200), pathlib.Path(sys.argv[2])); print(peak_memory())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(real_data / "lego"), str(tmp_path / "run")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 2e8 < int(done.stdout.split()[-1]) < 3e9
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 99}', '{"format": 1, "operations": [3], "training": []}'])
 def test_a_file_that_holds_no_results(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.json").write_text(content)
@@ -94,9 +126,9 @@ def test_bench_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     common = ["--family", "hashgrid", "--samples", "500", "--repeats", "1", "--seconds", "1", "--views", "1", "--data", str(scene)]
     assert cli.main(["bench", *common, "--out", str(tmp_path / "results")]) == 0
     out = capsys.readouterr().out
-    assert "GFLOP/s" in out and "grid_encode" in out and "pictures" in out
+    assert "GFLOP/s" in out and "grid_encode" in out and "pictures" in out and "networks of hashgrid" in out and "cancelled" in out
     (file,) = (tmp_path / "results").iterdir()
     results = json.loads(file.read_text())
-    assert results["training"][0]["curve"][-1]["psnr"] > 5
+    assert results["training"][0]["curve"][-1]["psnr"] > 5 and results["training"][0]["peak_bytes"] > 1e8
     assert cli.main(["bench", "--samples", "0"]) == 2
     assert cli.main(["bench", "--family", "nonsense"]) == 2

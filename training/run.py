@@ -14,6 +14,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from .. import kernels, progress
 from ..datasets.scene import Scene
 from ..errors import UserError
 from ..representations.field import Field
@@ -29,7 +30,7 @@ from .hull import visual_hull
 from .mixed import MixedTrainer
 from .options import TrainOptions
 from .recipes import recipe_for
-from .trainer import Callback, Pruner, Trainer
+from .trainer import Callback, Pruner, RandomBackground, Trainer
 from .video import VideoBatches, views_of
 
 FIELD_NAME = "field.field"
@@ -110,7 +111,7 @@ def background_source(options: TrainOptions, scene: Scene, field: Field) -> Call
         mode = "random" if scene.has_alpha else "black"
     device = field.device
     if mode == "random":
-        return lambda n, generator: torch.rand(n, 3, generator=generator).to(device)
+        return RandomBackground(device)
     if mode == "learned":
         color = field.background
         assert color is not None
@@ -247,6 +248,13 @@ def held_out_view(out: Path, scene: Scene | None, seconds: float, log: MetricsLo
     return [HeldOutView(out, scene, split, seconds, log)] if scene is not None and split and seconds > 0 else []
 
 
+def warm_kernels(field: Field) -> None:
+    """Compile what training ``field`` needs, or load it from the cache; says so where that takes time."""
+    start = getattr(kernels.ops(field.device), "warm_up", None)  # only compiled kernels have one
+    if start is not None:
+        start([field.lower() or field.family], background=False, message=progress.say)
+
+
 def run_to_end(
     trainer: Trainer,
     out: Path,
@@ -256,7 +264,8 @@ def run_to_end(
     callbacks: Sequence[Callback],
     precision: Precision,
 ) -> TrainResult:
-    """Step until the budget is spent or Ctrl-C; then save a checkpoint and the field."""
+    """Step until the budget is spent or Ctrl-C; then save a checkpoint and the field. Kernels are ready before the clock runs."""
+    warm_kernels(trainer.field)
     with _interrupt_stops(trainer):
         trainer.run([log, saver, *watchers, *callbacks])
     saver.save(trainer)

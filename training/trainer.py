@@ -66,6 +66,27 @@ class Objective:
     terms: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
+class RandomBackground:
+    """Uniformly random colours behind a batch. Where alpha is known, losses take their expectation over these instead of drawing."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def __call__(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.rand(count, 3, generator=generator).to(self.device)
+
+
+def expected_error(rgb: Tensor, opacity: Tensor, batch: Batch) -> Tensor:
+    """Mean over rays and channels of E[(error over background b)^2], b uniform in [0, 1]; rgb [N, 3] premultiplied, opacity [N].
+
+    The error is e + d b, with e the difference of premultiplied colours and d = alpha - opacity; E[b] = 1/2, E[b^2] = 1/3.
+    """
+    assert batch.alpha is not None
+    e = rgb - batch.alpha[:, None] * batch.rgb
+    d = (batch.alpha - opacity)[:, None]
+    return (e * (e + d) + d * d / 3.0).mean()
+
+
 class Callback(Protocol):
     """Looks at a run from outside; the clock stands still meanwhile."""
 
@@ -160,11 +181,15 @@ class Trainer:
     def objective(self, progress: float) -> Objective:
         """Squared colour error of a batch, and the family's priors."""
         batch = self.batches.next(self.rays, self.generator)
-        background = self.background(len(batch.rays), self.generator)
+        in_expectation = batch.alpha is not None and isinstance(self.background, RandomBackground)
+        background = torch.zeros(3) if in_expectation else self.background(len(batch.rays), self.generator)
         with kernels.gradients_in_place():
             rendering = render_rays(self.field, batch.rays, self.settings, background=background, generator=self.generator)
             priors = [self.field.regularization(self.budget.step), self.pruner.term(self.field) if self.pruner else None]
-        mse = (rendering.rgb - batch.over(background)).square().mean()
+        if in_expectation:
+            mse = expected_error(rendering.rgb, rendering.opacity, batch)
+        else:
+            mse = (rendering.rgb - batch.over(background)).square().mean()
         loss = mse
         for prior in priors:
             loss = loss if prior is None else loss + prior

@@ -6,8 +6,9 @@ How it is put together
     pool     runs a kernel on several threads
     mlp      networks on tiles of 64 samples, feature-major
     lattice  samples along a ray, skipping empty space
+    half     storage with half precision; ``derived`` what is kept until a tensor changes
     fields   what a family provides; ``grid`` is the example, ``vm``, ``cp``, ``voxels``, ``hybrid``, ``saliency`` the others,
-             ``query`` one moment of a time query, ``layered`` edited scenes made of them
+             ``query`` one moment of a time query, ``layered`` edited scenes made of them, ``voxels_half`` voxels to look at
     vec16    16 floats as one value; ``factors`` what vm and cp share
     plan     Lowered -> NamedTuple + sizes + where gradients go
     drive, drive_back   the fused renderer and its backward pass, for every family
@@ -44,13 +45,14 @@ _HOME = {
     "grid_encode": "encode",
     "march": "marching",
     "mean_abs": "penalties",
+    "networks_alone": "pointwise",
     "supports": "plan",
     "vm_products": "factor_ops",
     "voxel_interpolate": "voxel_ops",
     "warm_up": "warm",
 }
 
-_FAMILIES = ("cp", "grid", "hybrid", "layered", "query", "saliency", "vm", "voxels")
+_FAMILIES = ("cp", "grid", "hybrid", "layered", "query", "saliency", "vm", "voxels", "voxels_half")
 """Modules that register a family."""
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from .fields import NOTHING, appearance_tile, color_tile, encode_tile, handover_tile
 from .jit import TILE, device, kernel
-from .lattice import sane, seek
+from .lattice import course_of, sane, seek, stretch
 from .maths import density32, exp32, opacity32, sh16
 from .simd import fetch_add, load_volatile
 
@@ -70,7 +70,7 @@ class Bench(NamedTuple):
     unit: np.ndarray  # [candidate tiles * 3 * 64]
     x: np.ndarray  # [candidate tiles * first_x * 64]
     h: np.ndarray  # [candidate tiles * first_h * 64]
-    facts: np.ndarray  # [candidates, 4]: t, delta, transmitted, opacity
+    facts: np.ndarray  # [4, candidates]: t, delta, transmitted, opacity
     ray: np.ndarray  # [candidates] int64
     live_x: np.ndarray  # [E * 64]
     live_unit: np.ndarray  # [3 * 64]
@@ -87,6 +87,7 @@ class Bench(NamedTuple):
     through: np.ndarray  # [lane] transmittance
     lent: np.ndarray  # [lane] weight of samples too faint for a colour of their own
     step: np.ndarray  # [lane] int64 next interval
+    end: np.ndarray  # [lane] int64 the interval from which on there are no samples
     live: np.ndarray  # [lane] int64 rays being marched
 
 
@@ -98,12 +99,12 @@ def make_bench(shape, rounds):  # type: ignore[no-untyped-def]
     e, h = shape.encoded, shape.hand
     return Bench(
         np.zeros(tiles * 3 * TILE, f), np.zeros(tiles * shape.first_x * TILE, f), np.zeros(tiles * shape.first_h * TILE, f),
-        np.zeros((candidates + TILE, 4), f), np.zeros(candidates + TILE, i64),
+        np.zeros((4, candidates + TILE), f), np.zeros(candidates + TILE, i64),
         np.zeros(e * TILE, f), np.zeros(3 * TILE, f), np.zeros(h * TILE, f), np.zeros(16 * TILE, f), np.zeros(4 * TILE, f),
         np.zeros(5 * TILE, f), np.zeros(TILE, f), np.zeros(TILE, np.int32),
         np.zeros(shape.acts, f), np.zeros(shape.rows, np.int32), np.zeros(shape.work, f),
         np.zeros((rounds.lane, 16), f), np.zeros(rounds.lane, f), np.zeros(rounds.lane, f),
-        np.zeros(rounds.lane, i64), np.zeros(rounds.lane, i64),
+        np.zeros(rounds.lane, i64), np.zeros(rounds.lane, i64), np.zeros(rounds.lane, i64),
     )  # fmt: skip
 
 
@@ -135,6 +136,24 @@ def flush(field, shape, bench, filled, out, store, lane, keep):  # type: ignore[
 
 
 @device
+def admit(lattice, rays, rounds, first, size, going, upcoming, bench):  # type: ignore[no-untyped-def]
+    """Fill the live rays up with those of the lane that have a sample; the number of live rays, and the first ray not looked at."""
+    while going < rounds.active and upcoming < size:
+        r = first + upcoming
+        if sane(rays.plain, r):
+            ray = course_of(lattice.plain, rays.plain, r)
+            k, end = stretch(lattice.plain, ray)
+            k = seek(lattice.plain, ray, k, end)[0]
+            if k < lattice.plain.count:
+                bench.step[upcoming], bench.end[upcoming] = k, end
+                sh16(ray.dx, ray.dy, ray.dz, bench.sh[upcoming], 0, 1)
+                bench.live[going] = upcoming
+                going += 1
+        upcoming += 1
+    return going, upcoming
+
+
+@device
 def gather_round(lattice, rays, rounds, first, going, bench):  # type: ignore[no-untyped-def]
     """Every live ray's next samples into the bench; rays without any more get step = K. Returns the number of samples."""
     count = lattice.plain.count
@@ -144,14 +163,15 @@ def gather_round(lattice, rays, rounds, first, going, bench):  # type: ignore[no
     found = 0
     for a in range(going):
         local = bench.live[a]
-        k = bench.step[local]
+        k, end = bench.step[local], bench.end[local]
+        ray = course_of(lattice.plain, rays.plain, first + local)
         for _ in range(each):
-            k, t, width, x, y, z = seek(lattice.plain, rays.plain, first + local, k)
+            k, t, width, x, y, z = seek(lattice.plain, ray, k, end)
             if k >= count:
                 break
             at = (found // TILE) * 3 * TILE + found % TILE
             bench.unit[at], bench.unit[at + TILE], bench.unit[at + 2 * TILE] = x, y, z
-            bench.facts[found, 0], bench.facts[found, 1] = t, width * lattice.scale
+            bench.facts[0, found], bench.facts[1, found] = t, width * lattice.scale
             bench.ray[found] = local
             found += 1
             k += 1
@@ -168,31 +188,25 @@ def evaluate_round(field, shape, bench, found):  # type: ignore[no-untyped-def]
         handover_tile(field, bench.x, xoff, bench.h, hoff, bench.acts, 0, False)
         base = tile * TILE
         for s in range(TILE):
-            optical = density32(bench.h[hoff + s]) * bench.facts[base + s, 1]
+            optical = density32(bench.h[hoff + s]) * bench.facts[1, base + s]
             kept = exp32(-optical)
-            bench.facts[base + s, 2] = kept
-            bench.facts[base + s, 3] = opacity32(optical, kept)
+            bench.facts[2, base + s] = kept
+            bench.facts[3, base + s] = opacity32(optical, kept)
 
 
 @device
 def render_lane(field, shape, lattice, rays, rounds, first, last, out, store, lane, keep, bench, cancel):  # type: ignore[no-untyped-def]
     """Rays first..last. False: the store is full or the caller cancelled."""
     e, h = shape.first_x, shape.first_h
-    intervals = lattice.plain.count
     size = last - first
     for local in range(size):
         r = first + local
         out.rgb[r, 0], out.rgb[r, 1], out.rgb[r, 2] = _F0, _F0, _F0
         out.depth[r], out.opacity[r], out.cost[r] = _F0, _F0, 0
-        bench.through[local], bench.lent[local], bench.step[local] = _F1, _F0, 0
-        sh16(rays.directions[r, 0], rays.directions[r, 1], rays.directions[r, 2], bench.sh[local], 0, 1)
+        bench.through[local], bench.lent[local] = _F1, _F0
     going, upcoming, filled = 0, 0, 0
     while True:
-        while going < rounds.active and upcoming < size:
-            if sane(rays.plain, first + upcoming):
-                bench.live[going] = upcoming
-                going += 1
-            upcoming += 1
+        going, upcoming = admit(lattice, rays, rounds, first, size, going, upcoming, bench)
         if going == 0 or load_volatile(cancel, 0) != 0:
             break
         found = gather_round(lattice, rays, rounds, first, going, bench)
@@ -203,9 +217,9 @@ def render_lane(field, shape, lattice, rays, rounds, first, last, out, store, la
             if through < lattice.termination:
                 continue
             r = first + local
-            t = bench.facts[i, 0]
-            behind = through * bench.facts[i, 2]
-            weight = through * bench.facts[i, 3]
+            t = bench.facts[0, i]
+            behind = through * bench.facts[2, i]
+            weight = through * bench.facts[3, i]
             bench.through[local] = behind
             out.depth[r] += weight * t
             out.opacity[r] += weight
@@ -234,7 +248,7 @@ def render_lane(field, shape, lattice, rays, rounds, first, last, out, store, la
                 bench.live_facts[TILE + filled] = weight
                 bench.live_facts[2 * TILE + filled] = behind
                 bench.live_facts[3 * TILE + filled] = t
-                bench.live_facts[4 * TILE + filled] = bench.facts[i, 1]
+                bench.live_facts[4 * TILE + filled] = bench.facts[1, i]
             bench.live_share[filled] = share
             bench.live_ray[filled] = r
             filled += 1
@@ -245,7 +259,7 @@ def render_lane(field, shape, lattice, rays, rounds, first, last, out, store, la
         staying = 0
         for a in range(going):
             local = bench.live[a]
-            if bench.step[local] < intervals and not bench.through[local] < lattice.termination:
+            if bench.step[local] < bench.end[local] and not bench.through[local] < lattice.termination:
                 bench.live[staying] = local
                 staying += 1
         going = staying

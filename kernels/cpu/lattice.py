@@ -6,15 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .jit import exact, exact_inlined, inlined, kernel, kernel_exact
+from .jit import device, exact, exact_inlined, inlined, kernel, kernel_exact
 from .simd import byte_at, fetch_add, float_at
 
 _F0, _F1, _F2 = np.float32(0.0), np.float32(1.0), np.float32(2.0)
 _F4 = np.float32(4.0)
 _FAR = np.float32(1e30)
 _LIPSCHITZ = np.float32(4.0 / 3.0)
+_SLOW = np.float32(1e-12)  # cells per length; below, a ray runs across the axis
+_HAIR = np.float32(1e-2)  # cells
 
-SKIP_LIMIT = 12
+SKIP_LIMIT = 254
 """Greatest distance to an occupied cell that the skip grid tells apart."""
 
 
@@ -29,6 +31,8 @@ class LatticeView(NamedTuple):
     size: tuple[float, float, float]  # float32
     unbounded: bool
     rate: float  # float32, 1 / step of a uniform lattice, 0 otherwise
+    first: tuple[float, float, float]  # float32, the smallest block of cells that holds all occupied ones: where it begins, in cells
+    last: tuple[float, float, float]  # float32, where it ends; at or before ``first`` where nothing is occupied
 
 
 class Lattice(NamedTuple):
@@ -64,36 +68,66 @@ def ray_batch(*arrays: np.ndarray) -> RayBatch:
     return RayBatch(origins, directions, near, far, jitter, RayView(*(array.ctypes.data for array in arrays)))
 
 
+@device
+def _sweep(row, near, own):  # type: ignore[no-untyped-def]
+    """row[z] = min(row[z], 1 + the least of near[z - 1..z + 1]); ``own`` is scratch."""
+    n = row.shape[0]
+    for z in range(n):
+        own[z] = near[z]
+    for z in range(n - 1):
+        own[z] = min(own[z], near[z + 1])
+    for z in range(n - 1):
+        own[z + 1] = min(own[z + 1], near[z])
+    for z in range(n):
+        row[z] = min(row[z], np.uint8(own[z] + np.uint8(1)))
+
+
 @kernel
-def skip_grid(bits, out, one, two):  # type: ignore[no-untyped-def]
-    """out [X, Y, Z] uint8: distance in the maximum norm to the nearest set cell, at most SKIP_LIMIT; one, two are scratch."""
+def skip_grid(bits, out, block):  # type: ignore[no-untyped-def]
+    """out [X, Y, Z] uint8: distance in the maximum norm to the nearest set cell, at most SKIP_LIMIT; block [6]: what holds all set cells.
+
+    Two sweeps, each of which looks at the half of a cell's 26 neighbours that it has passed (Rosenfeld and Pfaltz's chessboard distance).
+    """
     nx, ny, nz = bits.shape
+    limit = np.uint8(SKIP_LIMIT)
+    near, own = np.empty(nz, np.uint8), np.empty(nz, np.uint8)
+    block[0], block[1], block[2], block[3], block[4], block[5] = nx, ny, nz, 0, 0, 0
     for x in range(nx):
         for y in range(ny):
+            low, high = nz, -1
             for z in range(nz):
-                b = np.uint8(1) if bits[x, y, z] else np.uint8(0)
-                one[x, y, z] = b
-                out[x, y, z] = np.uint8(1) - b
-    for _ in range(SKIP_LIMIT - 1):
-        for x in range(nx):
-            for y in range(ny):
-                a, b = one[x, y], two[x, y]
-                b[0] = a[0] | a[min(1, nz - 1)]
-                b[nz - 1] = a[nz - 1] | a[max(nz - 2, 0)]
-                for z in range(1, nz - 1):
-                    b[z] = a[z - 1] | a[z] | a[z + 1]
-            for y in range(ny):
-                a, b, c, d = two[x, max(y - 1, 0)], two[x, y], two[x, min(y + 1, ny - 1)], one[x, y]
-                for z in range(nz):
-                    d[z] = a[z] | b[z] | c[z]
-        for x in range(nx):
-            for y in range(ny):
-                a, b, c, d, e = one[max(x - 1, 0), y], one[x, y], one[min(x + 1, nx - 1), y], two[x, y], out[x, y]
-                for z in range(nz):
-                    v = a[z] | b[z] | c[z]
-                    d[z] = v
-                    e[z] += np.uint8(1) - v
-        one, two = two, one
+                out[x, y, z] = np.uint8(0) if bits[x, y, z] else limit
+            for z in range(nz):
+                if bits[x, y, z]:
+                    low, high = min(low, z), z
+            if high >= 0:
+                block[0], block[3] = min(block[0], x), x + 1
+                block[1], block[4] = min(block[1], y), max(block[4], y + 1)
+                block[2], block[5] = min(block[2], low), max(block[5], high + 1)
+    for turn in range(2):
+        step = 1 if turn == 0 else -1
+        for i in range(nx):
+            x = i if turn == 0 else nx - 1 - i
+            for j in range(ny):
+                y = j if turn == 0 else ny - 1 - j
+                row = out[x, y]
+                near[:] = limit
+                if i > 0:
+                    for neighbour in range(max(y - 1, 0), min(y + 2, ny)):
+                        other = out[x - step, neighbour]
+                        for z in range(nz):
+                            near[z] = min(near[z], other[z])
+                if j > 0:
+                    other = out[x, y - step]
+                    for z in range(nz):
+                        near[z] = min(near[z], other[z])
+                _sweep(row, near, own)
+                if turn == 0:
+                    for z in range(1, nz):
+                        row[z] = min(row[z], np.uint8(row[z - 1] + np.uint8(1)))
+                else:
+                    for z in range(nz - 2, -1, -1):
+                        row[z] = min(row[z], np.uint8(row[z + 1] + np.uint8(1)))
 
 
 @exact
@@ -120,22 +154,80 @@ def contracted(x, y, z):  # type: ignore[no-untyped-def]
     return (f * x + _F2) / _F4, (f * y + _F2) / _F4, (f * z + _F2) / _F4
 
 
-@inlined
-def _reach(c, v, low, high, best):  # type: ignore[no-untyped-def]
-    """The smaller of ``best`` and the time at which c + v t leaves [low, high]."""
-    if v > _F0:
-        return min(best, (high - c) / v)
-    if v < _F0:
-        return min(best, (low - c) / v)
-    return best
+class Course(NamedTuple):
+    """One ray in registers."""
+
+    ox: float
+    oy: float
+    oz: float
+    dx: float
+    dy: float
+    dz: float
+    near: float
+    far: float
+    jitter: float
+    vx: float  # cells per length
+    vy: float
+    vz: float
+    ix: float  # and its inverse, huge where the ray runs across the axis
+    iy: float
+    iz: float
 
 
 @inlined
-def _leap(lattice, t, near, jitter, vx, vy, vz, x, y, z, cx, cy, cz, free, k):  # type: ignore[no-untyped-def]
-    """The first interval after k that may lie outside the empty cube of cells around (cx, cy, cz).
+def _inverse(v):  # type: ignore[no-untyped-def]
+    return _F1 / v if abs(v) > _SLOW else _FAR
 
-    Positions and speeds along the axes are in cells.
-    """
+
+@exact_inlined
+def course_of(lattice, rays, r):  # type: ignore[no-untyped-def]
+    """What :func:`seek` asks of ray r."""
+    dx, dy, dz = float_at(rays.directions, 3 * r), float_at(rays.directions, 3 * r + 1), float_at(rays.directions, 3 * r + 2)
+    nx, ny, nz = lattice.cells
+    sx, sy, sz = lattice.size
+    vx, vy, vz = dx * (np.float32(nx) / sx), dy * (np.float32(ny) / sy), dz * (np.float32(nz) / sz)
+    return Course(
+        float_at(rays.origins, 3 * r), float_at(rays.origins, 3 * r + 1), float_at(rays.origins, 3 * r + 2), dx, dy, dz,
+        float_at(rays.near, r), float_at(rays.far, r), float_at(rays.jitter, r),
+        vx, vy, vz, _inverse(vx), _inverse(vy), _inverse(vz),
+    )  # fmt: skip
+
+
+@inlined
+def _cross(c, v, inverse, low, high, enter, leave):  # type: ignore[no-untyped-def]
+    """(enter, leave) narrowed to the times at which c + v t lies between low and high."""
+    if abs(v) <= _SLOW:
+        return (enter, leave) if c >= low and c <= high else (_FAR, -_FAR)
+    a, b = (low - c) * inverse, (high - c) * inverse
+    return max(enter, min(a, b)), min(leave, max(a, b))
+
+
+@inlined
+def stretch(lattice, ray):  # type: ignore[no-untyped-def]
+    """(k, end): intervals before k or from ``end`` on hold no sample of the ray. Generous by some intervals."""
+    count = lattice.count
+    if lattice.last[0] <= lattice.first[0]:
+        return np.int64(0), np.int64(0)
+    if lattice.unbounded or not lattice.rate > _F0:
+        return np.int64(0), np.int64(count)
+    ax, ay, az = lattice.lower
+    sx, sy, sz = lattice.size
+    nx, ny, nz = lattice.cells
+    first, last = lattice.first, lattice.last
+    enter, leave = _cross((ray.ox - ax) / sx * np.float32(nx), ray.vx, ray.ix, first[0] - _HAIR, last[0] + _HAIR, -_FAR, _FAR)
+    enter, leave = _cross((ray.oy - ay) / sy * np.float32(ny), ray.vy, ray.iy, first[1] - _HAIR, last[1] + _HAIR, enter, leave)
+    enter, leave = _cross((ray.oz - az) / sz * np.float32(nz), ray.vz, ray.iz, first[2] - _HAIR, last[2] + _HAIR, enter, leave)
+    if enter > leave:
+        return np.int64(0), np.int64(0)
+    top = np.float32(count)
+    begin = min(max((enter - ray.near) * lattice.rate - ray.jitter, _F0), top)
+    end = min(max((leave - ray.near) * lattice.rate - ray.jitter, -_F4), top)
+    return max(np.int64(begin) - 2, np.int64(0)), min(np.int64(end) + 3, np.int64(count))
+
+
+@inlined
+def _leap(lattice, ray, t, x, y, z, cx, cy, cz, free, k):  # type: ignore[no-untyped-def]
+    """The first interval after k that may lie outside the empty cube of cells around (cx, cy, cz); x, y, z in cells."""
     count = lattice.count
     less, more = np.float32(1 - free), np.float32(free)
     lx, ly, lz = np.float32(cx) + less, np.float32(cy) + less, np.float32(cz) + less
@@ -146,15 +238,17 @@ def _leap(lattice, t, near, jitter, vx, vy, vz, x, y, z, cx, cy, cz, free, k):  
         sizes = lattice.cells
         least = np.float32(min(sizes[0], min(sizes[1], sizes[2])))
         most = np.float32(max(sizes[0], max(sizes[1], sizes[2])))
-        speed = max(abs(vx), max(abs(vy), abs(vz))) * (most / least) * np.float32(0.5) * _LIPSCHITZ
+        speed = max(abs(ray.vx), max(abs(ray.vy), abs(ray.vz))) * (most / least) * np.float32(0.5) * _LIPSCHITZ
         time = max(margin, _F0) / max(speed, np.float32(1e-30))
     else:
-        time = _reach(x, vx, lx, hx, _FAR)
-        time = _reach(y, vy, ly, hy, time)
-        time = _reach(z, vz, lz, hz, time)
-    along = t + time - near
+        # The face ahead along each axis; an axis the ray runs across has a huge inverse and is never left first.
+        ax = ((hx if ray.vx > _F0 else lx) - x) * ray.ix
+        ay = ((hy if ray.vy > _F0 else ly) - y) * ray.iy
+        az = ((hz if ray.vz > _F0 else lz) - z) * ray.iz
+        time = min(ax if abs(ray.vx) > _SLOW else _FAR, min(ay if abs(ray.vy) > _SLOW else _FAR, az if abs(ray.vz) > _SLOW else _FAR))
+    along = t + time - ray.near
     if lattice.rate > _F0:
-        position = min(along * lattice.rate - jitter, np.float32(count))
+        position = min(along * lattice.rate - ray.jitter, np.float32(count))
         return max(k + 1, np.int64(position))
     low, high = k, count
     while low < high:  # the last edge not behind `along`
@@ -167,26 +261,21 @@ def _leap(lattice, t, near, jitter, vx, vy, vz, x, y, z, cx, cy, cz, free, k):  
 
 
 @exact_inlined
-def seek(lattice, rays, r, k):  # type: ignore[no-untyped-def]
-    """The next sample of ray r from interval k on: (interval, t, width, unit x, y, z); interval = K where there is none."""
-    count = lattice.count
+def seek(lattice, ray, k, end):  # type: ignore[no-untyped-def]
+    """The next sample of a ray in intervals k..end - 1: (interval, t, width, unit x, y, z); interval = K where there is none."""
     nx, ny, nz = lattice.cells
     ax, ay, az = lattice.lower
     sx, sy, sz = lattice.size
-    ox, oy, oz = float_at(rays.origins, 3 * r), float_at(rays.origins, 3 * r + 1), float_at(rays.origins, 3 * r + 2)
-    dx, dy, dz = float_at(rays.directions, 3 * r), float_at(rays.directions, 3 * r + 1), float_at(rays.directions, 3 * r + 2)
-    near, far, jitter = float_at(rays.near, r), float_at(rays.far, r), float_at(rays.jitter, r)
     fx, fy, fz = np.float32(nx), np.float32(ny), np.float32(nz)
-    vx, vy, vz = dx / sx * fx, dy / sy * fy, dz / sz * fz
-    while k < count:
+    while k < end:
         start = float_at(lattice.edges, k)
         width = float_at(lattice.edges, k + 1) - start
-        t = near + (start + jitter * width)
-        if not t < far:
+        t = ray.near + (start + ray.jitter * width)
+        if not t < ray.far:
             break
-        x = (ox + t * dx - ax) / sx
-        y = (oy + t * dy - ay) / sy
-        z = (oz + t * dz - az) / sz
+        x = (ray.ox + t * ray.dx - ax) / sx
+        y = (ray.oy + t * ray.dy - ay) / sy
+        z = (ray.oz + t * ray.dz - az) / sz
         if lattice.unbounded:
             x, y, z = contracted(x, y, z)
         if x >= _F0 and x <= _F1 and y >= _F0 and y <= _F1 and z >= _F0 and z <= _F1:
@@ -196,10 +285,10 @@ def seek(lattice, rays, r, k):  # type: ignore[no-untyped-def]
             free = np.int64(byte_at(lattice.skip, (cx * ny + cy) * nz + cz))
             if free == 0:
                 return k, t, width, x, y, z
-            k = _leap(lattice, t, near, jitter, vx, vy, vz, x * fx, y * fy, z * fz, cx, cy, cz, free, k)
+            k = _leap(lattice, ray, t, x * fx, y * fy, z * fz, cx, cy, cz, free, k)
         else:
             k += 1
-    return count, _F0, _F0, _F0, _F0, _F0
+    return lattice.count, _F0, _F0, _F0, _F0, _F0
 
 
 _CHUNK = 256
@@ -216,9 +305,10 @@ def march_count(lattice, rays, counts, counter):  # type: ignore[no-untyped-def]
         for r in range(first, min(first + _CHUNK, counts.shape[0])):
             n = 0
             if sane(rays.plain, r):
-                k = np.int64(0)
+                ray = course_of(lattice.plain, rays.plain, r)
+                k, end = stretch(lattice.plain, ray)
                 while True:
-                    k = seek(lattice.plain, rays.plain, r, k)[0] + 1
+                    k = seek(lattice.plain, ray, k, end)[0] + 1
                     if k > lattice.plain.count:
                         break
                     n += 1
@@ -234,9 +324,12 @@ def march_fill(lattice, rays, offsets, out_rays, out_t, out_delta, counter):  # 
         if first >= count:
             break
         for r in range(first, min(first + _CHUNK, count)):
-            k = np.int64(0)
+            if offsets[r] == offsets[r + 1]:
+                continue
+            ray = course_of(lattice.plain, rays.plain, r)
+            k, end = stretch(lattice.plain, ray)
             for at in range(offsets[r], offsets[r + 1]):
-                sample = seek(lattice.plain, rays.plain, r, k)
+                sample = seek(lattice.plain, ray, k, end)
                 out_rays[at], out_t[at], out_delta[at] = r, sample[1], sample[2]
                 k = sample[0] + 1
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,28 +9,24 @@ from torch import Tensor
 from .. import reference
 from ..reference import Samples
 from ..reference_march import Vec3
+from .derived import Derived
 from .lattice import Lattice, LatticeView, box_kernel, march_count, march_fill, ray_batch, skip_grid
 from .pool import launch
 
-_skips: dict[int, tuple[weakref.ref[Tensor], int, np.ndarray]] = {}
-_skips_lock = threading.Lock()
+_skips = Derived()
 
 
-def skip_of(bits: Tensor) -> np.ndarray:
-    """The skip grid of occupancy bits [X, Y, Z], kept until the tensor changes (torch's version counter) or dies."""
-    with _skips_lock:
-        found = _skips.get(id(bits))
-        if found is not None and found[0]() is bits and found[1] == bits._version:
-            return found[2]
-    version = bits._version
-    array = np.ascontiguousarray(bits.detach().numpy())
-    skip, one, two = (np.empty(array.shape, np.uint8) for _ in range(3))
-    skip_grid(array, skip, one, two)
-    with _skips_lock:
-        for key in [key for key, (alive, _, _) in _skips.items() if alive() is None]:
-            del _skips[key]
-        _skips[id(bits)] = (weakref.ref(bits), version, skip)
-    return skip
+def skip_of(bits: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The skip grid of occupancy bits [X, Y, Z], and the block [6] of :func:`skip_grid`."""
+
+    def make() -> tuple[np.ndarray, np.ndarray]:
+        array = np.ascontiguousarray(bits.detach().numpy())
+        skip, block = np.empty(array.shape, np.uint8), np.empty(6, np.int64)
+        skip_grid(array, skip, block)
+        return skip, block
+
+    found: tuple[np.ndarray, np.ndarray] = _skips.of((bits,), make)
+    return found
 
 
 def array32(tensor: Tensor) -> np.ndarray:
@@ -48,10 +41,12 @@ def make_lattice(edges: Tensor, bits: Tensor, lower: Vec3, upper: Vec3, unbounde
         step = float(e[-1]) / (e.shape[0] - 1)
         if step > 0 and np.abs(e - np.arange(e.shape[0]) * step).max() < 0.25 * step:
             rate = 1.0 / step
-    skip = skip_of(bits)
+    skip, block = skip_of(bits)
+    first, last = block.astype(np.float32).reshape(2, 3)
     view = LatticeView(
-        e.ctypes.data, skip.ctypes.data, e.shape[0] - 1, skip.shape, tuple(box[:3]), tuple(box[3:]), bool(unbounded), np.float32(rate)
-    )
+        e.ctypes.data, skip.ctypes.data, e.shape[0] - 1, skip.shape, tuple(box[:3]), tuple(box[3:]), bool(unbounded), np.float32(rate),
+        tuple(first), tuple(last),
+    )  # fmt: skip
     return Lattice(e, skip, view, np.float32(scale), np.float32(termination))
 
 

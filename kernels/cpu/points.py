@@ -13,7 +13,7 @@ from .lattice import contracted
 from .maths import sh16
 from .simd import fetch_add
 
-__all__ = ["Answer", "Demand", "Shape", "evaluate_points", "points_backward"]
+__all__ = ["Answer", "Demand", "Shape", "evaluate_points", "networks_alone", "points_backward"]
 
 _F0, _F1 = np.float32(0.0), np.float32(1.0)
 
@@ -102,6 +102,17 @@ def evaluate_points(field, shape, positions, directions, box, unbounded, answer,
                 e = shape.encoded * TILE
                 answer.x[tile * e : (tile + 1) * e] = x
                 answer.unit[tile * 3 * TILE : (tile + 1) * 3 * TILE] = unit
+
+
+@kernel
+def networks_alone(field, shape, tiles, counter):  # type: ignore[no-untyped-def]
+    """One thread's share of evaluating a family's networks on ``tiles`` tiles whose encoding is at hand: what a benchmark asks."""
+    f = np.float32
+    x, h, sh = np.full(shape.encoded * TILE, f(0.5)), np.zeros(shape.hand * TILE, f), np.full(16 * TILE, f(0.5))
+    rgb, acts = np.zeros(4 * TILE, f), np.zeros(shape.acts, f)
+    while fetch_add(counter, 0, 1) < tiles:
+        handover_tile(field, x, 0, h, 0, acts, 0, False)
+        color_tile(field, h, 0, sh, 0, rgb, 0, acts, 0)
 
 
 @kernel

@@ -12,6 +12,7 @@ from .. import reference
 from ..dispatch import gradients_are_in_place
 from ..lowered import Lowered
 from ..reference import Evaluation
+from . import points
 from .gradients import scatter, table_gradients
 from .jit import TILE
 from .marching import array32
@@ -138,3 +139,9 @@ def evaluate_density(lowered: Lowered, positions: Tensor) -> Tensor:
         return reference.evaluate_density(lowered, positions)
     s, gate, *_ = _points(lowered, positions, positions, full=False)
     return gate * reference.truncated_exp(s)
+
+
+def networks_alone(lowered: Lowered, samples: int) -> None:
+    """Evaluate a field's networks for so many samples whose encodings are at hand, for benchmarks: their share of the roofline."""
+    plan, tiles = make_plan(lowered), -(-samples // TILE)
+    launch(points.networks_alone, plan.field, plan.shape, tiles, np.zeros(1, np.int64), most=tiles)

@@ -19,7 +19,7 @@ from .gradients import scatter, table_gradients
 from .jit import TILE
 from .lattice import Lattice, RayBatch, ray_batch
 from .marching import array32, make_lattice
-from .plan import Plan, make_plan, supports, unpack
+from .plan import Plan, looking_plan, make_plan, supports, unpack
 from .pool import launch
 
 TRAINING_LANE, MOST_LANES = 128, 64
@@ -163,16 +163,17 @@ def render_rays(
 
     if origins.dtype != torch.float32 or origins.requires_grad or directions.requires_grad or supports(lowered) is not None:
         return reference.render_rays(lowered, bits, origins, directions, near, far, jitter, edges, scale, termination)
-    plan = make_plan(lowered)
     lattice = make_lattice(edges, bits, lowered.lower, lowered.upper, lowered.unbounded, scale, termination)
     rays = ray_batch(array32(origins), array32(directions), array32(near), array32(far), array32(jitter))
     flag = _never if cancel is None else cancel.array
-    parameters = (*plan.tables, *plan.networks)
-    if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
-        return RenderedRays(*_Render.apply(plan, lattice, rays, flag, gradients_are_in_place(), *parameters))
+    if torch.is_grad_enabled():
+        plan = make_plan(lowered)
+        parameters = (*plan.tables, *plan.networks)
+        if any(p.requires_grad for p in parameters):
+            return RenderedRays(*_Render.apply(plan, lattice, rays, flag, gradients_are_in_place(), *parameters))
     count = rays.origins.shape[0]
     rgb, depth, opacity = torch.empty(count, 3), torch.empty(count), torch.empty(count)
     cost = torch.empty(count, dtype=torch.int64)
     out = Outputs(rgb.numpy(), depth.numpy(), opacity.numpy(), cost.numpy())
-    _forward(plan, lattice, rays, INFERENCE, out, _empty_store(), False, flag)
+    _forward(looking_plan(lowered), lattice, rays, INFERENCE, out, _empty_store(), False, flag)
     return RenderedRays(rgb, depth, opacity, cost)

@@ -7,8 +7,6 @@ the scatter owns a slab of vertices along x.
 
 from __future__ import annotations
 
-import threading
-import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +15,7 @@ from numba.extending import overload
 from torch import Tensor
 
 from ..lowered import Lowered, VoxelEncoding
+from .derived import Derived
 from .drive import Shape
 from .factors import axis_cells
 from .fields import (
@@ -104,6 +103,20 @@ def gather_column(data, channels, c, empty, rows, work, s):  # type: ignore[no-u
         else:
             total = fma16(weight, splat16(empty), total)
     return total
+
+
+@device
+def color_of_harmonics(bands, h, hoff, sh, shoff, rgb, roff):  # type: ignore[no-untyped-def]
+    """rgb [3, 64] from coefficients h[1:] [3 * bands, 64] and the directions' harmonics sh [16, 64]."""
+    for channel in range(3):
+        for first in range(0, TILE, 16):
+            total = splat16(_F0)
+            at = hoff + (1 + channel * bands) * TILE + first
+            for b in range(bands):
+                total = fma16(load16(sh, shoff + b * TILE + first, 16), load16(h, at + b * TILE, 16), total)
+            store16(rgb, roff + channel * TILE + first, 16, total)
+    for i in range(3 * TILE):
+        rgb[roff + i] = sigmoid32(rgb[roff + i])
 
 
 @device
@@ -211,16 +224,7 @@ def _color_tile(field, h, hoff, sh, shoff, rgb, roff, acts, aoff):  # type: igno
         return None
 
     def compiled(field, h, hoff, sh, shoff, rgb, roff, acts, aoff):  # type: ignore[no-untyped-def]
-        bands = field.bands
-        for channel in range(3):
-            for first in range(0, TILE, 16):
-                total = splat16(_F0)
-                at = hoff + (1 + channel * bands) * TILE + first
-                for b in range(bands):
-                    total = fma16(load16(sh, shoff + b * TILE + first, 16), load16(h, at + b * TILE, 16), total)
-                store16(rgb, roff + channel * TILE + first, 16, total)
-        for i in range(3 * TILE):
-            rgb[roff + i] = sigmoid32(rgb[roff + i])
+        color_of_harmonics(field.bands, h, hoff, sh, shoff, rgb, roff)
 
     return compiled
 
@@ -289,25 +293,20 @@ def _scatter_tile(field, grads, part, parts, unit, uoff, dx, dxoff, count, rows,
     return compiled
 
 
-_known: dict[int, tuple[weakref.ref[Tensor], int, tuple[int, bool]]] = {}
-_lock = threading.Lock()
+_facts = Derived()
 
 
 def link_facts(links: Tensor) -> tuple[int, bool]:
-    """(greatest row, whether no two vertices share a row) of links, kept until the tensor changes or dies."""
-    with _lock:
-        found = _known.get(id(links))
-        if found is not None and found[0]() is links and found[1] == links._version:
-            return found[2]
-    version, rows = links._version, links.detach()[links.detach() >= 0]
-    greatest = int(rows.max()) if rows.numel() else -1
-    # More rows than vertices: whoever links that far apart is not counted, only kept to one thread.
-    distinct = greatest < 4 * links.numel() and bool((torch.bincount(rows) <= 1).all())
-    with _lock:
-        for key in [key for key, (alive, _, _) in _known.items() if alive() is None]:
-            del _known[key]
-        _known[id(links)] = (weakref.ref(links), version, (greatest, distinct))
-    return greatest, distinct
+    """(greatest row, whether no two vertices share a row) of links."""
+
+    def make() -> tuple[int, bool]:
+        rows = links.detach()[links.detach() >= 0]
+        greatest = int(rows.max()) if rows.numel() else -1
+        # More rows than vertices: whoever links that far apart is not counted, only kept to one thread.
+        return greatest, greatest < 4 * links.numel() and bool((torch.bincount(rows) <= 1).all())
+
+    found: tuple[int, bool] = _facts.of((links,), make)
+    return found
 
 
 def slabs(links: Tensor) -> int:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from ..lowered import (
 from .factor_ops import vm_products
 from .marching import box_range
 from .optim import adam_
+from .plan import kind_of, make_plan, supports
 from .pointwise import evaluate, evaluate_density
 from .render import render_rays
 from .times import composite_times
@@ -120,8 +122,6 @@ def compile_for(lowered: Lowered) -> None:
     bits = torch.ones(1, 1, 1, dtype=torch.bool)
     rays = (torch.tensor([[0.5, 0.5, -1.0]]), torch.tensor([[0.0, 0.0, 1.0]]), near, far, torch.full((1,), 0.5))
     edges = torch.tensor([0.0, math.sqrt(3.0)])
-    from .plan import make_plan
-
     if isinstance(lowered.encoding, LayeredEncoding):  # for pictures only; what trains it are operations by themselves
         with torch.no_grad():
             render_rays(lowered, bits, *rays, edges, 1.0)
@@ -134,6 +134,7 @@ def compile_for(lowered: Lowered) -> None:
             parameter.requires_grad_()
         render_rays(lowered, bits, *rays, edges, 1.0).rgb.sum().backward()
     with torch.no_grad():
+        render_rays(lowered, bits, *rays, edges, 1.0)
         evaluate_density(lowered, torch.zeros(1, 3))
         for parameter in parameters:
             zero = torch.zeros_like(parameter)
@@ -153,18 +154,41 @@ def _compile_times() -> None:
         seen.rgb.sum().backward()
 
 
+def compile_look(lowered: Lowered) -> None:
+    """Run every kernel of rendering ``lowered`` once."""
+    if supports(lowered) is not None:
+        return
+    middle = torch.tensor([[(a + b) / 2.0 for a, b in zip(lowered.lower, lowered.upper, strict=True)]])
+    zero, one = torch.zeros(1), torch.ones(1)
+    with torch.no_grad():
+        edges = torch.tensor([0.0, 1.0])
+        render_rays(lowered, torch.ones(1, 1, 1, dtype=torch.bool), middle, torch.tensor([[0.0, 0.0, 1.0]]), zero, one, zero, edges, 1.0)
+        evaluate_density(lowered, middle)
+
+
+def _work(kind: str | Lowered) -> Callable[[], None] | None:
+    if isinstance(kind, str):
+        return partial(compile_for, TINY[kind]()) if kind in TINY else None
+    if isinstance(kind.encoding, LayeredEncoding):  # which kernels it needs depends on what it is made of
+        return partial(compile_look, kind)
+    known = next((tiny for tiny in TINY.values() if kind_of(tiny()) is kind_of(kind)), None)
+    return partial(compile_look, kind) if known is None else partial(compile_for, known())
+
+
 def warm_up(
-    kinds: Iterable[str] = ("hashgrid",),
+    kinds: Iterable[str | Lowered] = ("hashgrid",),
     background: bool = True,
     message: Callable[[str], None] | None = None,
 ) -> threading.Thread | None:
     """Load or compile the kernels that training and rendering fields of families ``kinds`` need; unknown families need none.
 
     Args:
+        kinds: names of families, or fields themselves: of an edited one, what its picture needs.
         background: return a started daemon thread at once; otherwise return None when everything is ready.
         message: told when compiling takes noticeable time, and when it is done. From the background thread.
     """
-    names = [name for kind in kinds for name in ALSO.get(kind, (kind,)) if name in TINY]
+    named = [name for kind in kinds for name in (ALSO.get(kind, (kind,)) if isinstance(kind, str) else (kind,))]
+    jobs = [job for job in map(_work, named) if job is not None]
 
     def work() -> None:
         begin = time.perf_counter()
@@ -177,8 +201,8 @@ def warm_up(
         speaker = threading.Thread(target=announce, daemon=True)
         speaker.start()
         try:
-            for name in names:
-                compile_for(TINY[name]())
+            for job in jobs:
+                job()
         finally:
             done.set()
             speaker.join()

@@ -12,7 +12,7 @@ import torch
 from kernel_cases import assert_close, directions, head, random_bits, rays, relative
 from torch import Tensor
 
-from fieldmorph.kernels import cpu, reference
+from fieldmorph.kernels import cpu, full_precision, reference
 from fieldmorph.kernels.lowered import CPEncoding, Lowered, VMEncoding, VoxelEncoding
 from fieldmorph.kernels.reference_encode import LINE_AXIS, PLANE_AXES
 
@@ -173,7 +173,7 @@ def check_render(field: Lowered, count: int = 96, tested: Any = cpu, device: Dev
     gradients = torch.autograd.grad(weighted(same[:3]), rounded_leaves)
     for index, (a, b) in enumerate(zip(found[0][1], gradients, strict=True)):
         assert relative(a, b) < 1e-4, f"gradient {index}"
-    with torch.no_grad():
+    with torch.no_grad(), full_precision():
         plain = tested.render_rays(copy_of(field, torch.float32, device)[0], *(t.to(device) for t in place), 1.0)
         plain = type(plain)(*(part.cpu() for part in plain))
     assert_close(plain.rgb, same.rgb, 6e-3, "rgb without gradients")  # faint samples lend their weight to the next one's colour

@@ -63,6 +63,38 @@ def test_the_sample_set_is_the_references(unbounded: bool, edges: Tensor, shape:
         assert torch.equal(a, b), name
 
 
+@pytest.mark.parametrize("shape", [(17, 30, 5), (1, 1, 1), (2, 9, 40)], ids=str)
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.3])
+def test_the_skip_grid_holds_distances(shape: tuple[int, int, int], share: float) -> None:
+    from fieldmorph.kernels.cpu.marching import skip_of
+
+    bits = random_bits(shape, share)
+    found, block = skip_of(bits)
+    expected, grown = torch.full(shape, 254), bits.float()[None, None]
+    for distance in range(max(shape)):
+        expected[grown[0, 0].bool() & (expected == 254)] = distance
+        grown = torch.nn.functional.max_pool3d(grown, 3, 1, 1)
+    assert torch.equal(torch.from_numpy(found).long(), expected)
+    if bits.any():
+        cells = bits.nonzero()
+        assert block.tolist() == [*cells.amin(0).tolist(), *(cells.amax(0) + 1).tolist()]
+    else:
+        assert (block[3:] <= block[:3]).all()
+
+
+def test_rays_along_the_axes_and_fine_lattices() -> None:
+    """The stretch of a ray that holds occupied cells must leave out no sample, however short the intervals are."""
+    bits = torch.zeros(16, 16, 16, dtype=torch.bool)
+    bits[5:7, 8, 3:12] = True
+    origins, directions = (torch.cat(pair) for pair in zip(rays(60), adversarial(), strict=True))
+    near, far = reference.box_range(origins, directions, LOWER, UPPER)
+    edges = torch.arange(20001) * (3.5 / 20000)
+    jitter = torch.rand(len(near), generator=torch.Generator().manual_seed(0))
+    arguments = (origins, directions, near, far, jitter, edges, bits, LOWER, UPPER, False)
+    found, expected = cpu.march(*arguments), reference.march(*arguments)
+    assert torch.equal(found.offsets, expected.offsets) and torch.equal(found.t, expected.t)
+
+
 def test_odd_rays_do_no_harm() -> None:
     """near behind far, NaN near, far at infinity in a bounded box, jitter at both ends."""
     origins, directions = rays(6)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from kernel_cases import LOWER, UPPER, grid_field, leaves, random_bits, rays, te
 from fieldmorph import kernels
 from fieldmorph.errors import UserError
 from fieldmorph.kernels import reference
+from fieldmorph.kernels.lowered import LayeredEncoding
 
 cpu = pytest.importorskip("fieldmorph.kernels.cpu")
 
@@ -105,6 +107,19 @@ def test_cancelling_stops_soon() -> None:
         assert seconds[0] - begin < 0.5  # the promise is 50 ms; a busy machine gets ten times that
         flag.clear()
         render(lowered, cancel=flag)
+
+
+def test_the_warm_up_takes_fields_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its family where that is known; else, as for an edited scene, by what its picture needs."""
+    from fieldmorph.kernels.cpu import warm
+
+    asked: list[str] = []
+    monkeypatch.setattr(warm, "compile_for", lambda lowered: asked.append(type(lowered.encoding).__name__))
+    monkeypatch.setattr(warm, "compile_look", lambda lowered: asked.append(f"look at {type(lowered.encoding).__name__}"))
+    field = grid_field()
+    layered = replace(field, encoding=LayeredEncoding(((field, torch.ones(1, 1, 1, dtype=torch.bool)),), ()))
+    warm.warm_up(["vm", "no such family", field, layered], background=False)
+    assert asked == ["VMEncoding", "GridEncoding", "look at LayeredEncoding"]
 
 
 class TestChoice:
