@@ -132,7 +132,7 @@ def truly_moving(field: MixedField, seed: int, frames: int) -> torch.Tensor:
     for frame in range(frames):
         moment = Moment(seed, frame / frames)
         distance, which = moment.nearest(points)
-        found[near] |= torch.from_numpy((distance <= 0.0) & moment.moving[which])
+        found[near] |= torch.from_numpy((distance <= 0.0) & moment.moving[which].astype(bool))
     return found.view(n, n, n)
 
 
