@@ -93,7 +93,7 @@ def make_view(samples: int, tile: int = 16) -> View:
     return View(*rays, edges, bits, ray, positions, t, found.delta[:end], found.offsets[: last + 1])
 
 
-def lowered_field(family: str) -> Lowered | None:
+def lowered_field(family: str, device: torch.device | str = "cpu") -> Lowered | None:
     """A field of the family with its default options and random parameters, dense enough to hide what lies behind it."""
     field = build(family, None, SPACE, seed=0)
     generator = torch.Generator().manual_seed(1)
@@ -101,7 +101,7 @@ def lowered_field(family: str) -> Lowered | None:
         for parameter in field.parameters():
             if parameter.dim() > 1 and parameter.abs().max() < 1e-2:
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return field.lower()
+    return field.to(device).lower()
 
 
 def tensors_of(lowered: Lowered) -> list[Tensor]:
@@ -137,7 +137,7 @@ def backward(work: Callable[[], Tensor], parameters: Sequence[Tensor]) -> Callab
 
 def field_cases(family: str, view: View) -> Iterator[Case]:
     """Fused evaluation and rendering of one family; nothing where it has no fused form."""
-    lowered = lowered_field(family)
+    lowered = lowered_field(family, view.t.device)
     if lowered is None:
         return
     parameters = tensors_of(lowered)
@@ -169,7 +169,7 @@ def field_cases(family: str, view: View) -> Iterator[Case]:
 
 def encoding_cases(family: str, view: View) -> Iterator[Case]:
     """The family's encoding on its own."""
-    lowered = lowered_field(family)
+    lowered = lowered_field(family, view.t.device)
     if lowered is None:
         return
     unit = SPACE.to_unit(view.positions)
@@ -237,8 +237,9 @@ def ray_cases(view: View) -> Iterator[Case]:
     rays = (view.origins, view.directions, view.near, view.far, view.jitter)
     yield Case("march", len(view.near), "rays", lambda ops: lambda: ops.march(*rays, view.edges, view.bits, *box))
     generator = torch.Generator().manual_seed(2)
-    density = (20.0 * torch.rand(len(view.t), generator=generator)).requires_grad_()
-    rgb = torch.rand(len(view.t), 3, generator=generator).requires_grad_()
+    device = view.t.device
+    density = (20.0 * torch.rand(len(view.t), generator=generator)).to(device).requires_grad_()
+    rgb = torch.rand(len(view.t), 3, generator=generator).to(device).requires_grad_()
 
     def work(ops: Any) -> Tensor:
         return ops.composite(density, rgb, view.t, view.delta * SPACE.scale, view.offsets, TERMINATION).rgb
@@ -247,11 +248,11 @@ def ray_cases(view: View) -> Iterator[Case]:
     yield Case("composite, with gradients", len(view.t), "samples", lambda ops: backward(lambda: work(ops), [density, rgb]))
 
 
-def adam_case(rows: int = 1 << 20, width: int = 4, touched: float = 0.1) -> Case:
+def adam_case(rows: int = 1 << 20, width: int = 4, touched: float = 0.1, device: torch.device | str = "cpu") -> Case:
     """A step over a table of which a tenth of the rows has a gradient."""
     generator = torch.Generator().manual_seed(3)
-    grad = torch.randn(rows, width, generator=generator) * (torch.rand(rows, 1, generator=generator) < touched)
-    param, m, v = torch.zeros(rows, width), torch.zeros(rows, width), torch.zeros(rows, width)
+    grad = (torch.randn(rows, width, generator=generator) * (torch.rand(rows, 1, generator=generator) < touched)).to(device)
+    param, m, v = (torch.zeros(rows, width, device=device) for _ in range(3))
     row = 4.0 * width
     moved = rows * row + touched * rows * 6.0 * row  # every gradient is read; parameter and moments are read and written
     return Case(
@@ -259,11 +260,11 @@ def adam_case(rows: int = 1 << 20, width: int = 4, touched: float = 0.1) -> Case
     )
 
 
-def cases(chosen: Sequence[str], samples: int) -> Iterator[Case]:
+def cases(chosen: Sequence[str], samples: int, device: torch.device | str = "cpu") -> Iterator[Case]:
     """All benchmarks of operations, for the families ``chosen``."""
-    view = make_view(samples)
+    view = View(*(tensor.to(device) for tensor in vars(make_view(samples)).values()))
     yield from ray_cases(view)
-    yield adam_case()
+    yield adam_case(device=device)
     for family in chosen:
         yield from encoding_cases(family, view)
     for family in chosen:
@@ -297,8 +298,8 @@ def cancel_latency(repeats: int = 9) -> dict[str, float]:
     return {"median": statistics.median(spent[1:]), "worst": max(spent[1:])}
 
 
-def implementations() -> dict[str, Any]:
-    """Those that can be used here, the reference first."""
+def implementations(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Those that can be used on a device here, the reference first."""
     before = kernels.chosen()
     found: dict[str, Any] = {}
     try:
@@ -307,15 +308,17 @@ def implementations() -> dict[str, Any]:
                 continue
             with contextlib.suppress(UserError):  # not usable here
                 kernels.set_kernels(name)
-                found[name] = kernels.ops("cpu")
+                ops = kernels.ops(device)
+                if name == "reference" or ops is not found.get("reference"):
+                    found[name] = ops
     finally:
         kernels.set_kernels(before)
     return found
 
 
-def measure(case: Case, among: dict[str, Any], repeats: int, roof: Roofline) -> dict[str, Any]:
+def measure(case: Case, among: dict[str, Any], repeats: int, roof: Roofline, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Rates of one case per implementation, ratios to the reference, shares of the roofline. JSON-able."""
-    seconds = timed([case.prepare(ops) for ops in among.values()], repeats)
+    seconds = timed([case.prepare(ops) for ops in among.values()], repeats, device)
     reference = seconds[0]
     rows = {}
     for name, spent in zip(among, seconds, strict=True):

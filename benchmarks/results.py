@@ -31,8 +31,13 @@ def new_results(version: str, cpu: dict[str, Any], libraries: dict[str, str], ro
 
 def file_name(results: dict[str, Any]) -> str:
     """``amd-epyc-2-cores-2026-11-23T101500.json``."""
-    cpu = re.sub(r"[^a-z0-9]+", "-", str(results["cpu"]["name"]).lower()).strip("-")
-    return f"{cpu}-{results['cpu']['cores']}-cores-{results['date'].replace(':', '').rstrip('Z')}.json"
+    if results.get("gpu"):
+        return f"{_slug(results['gpu'])}-{results['date'].replace(':', '').rstrip('Z')}.json"
+    return f"{_slug(results['cpu']['name'])}-{results['cpu']['cores']}-cores-{results['date'].replace(':', '').rstrip('Z')}.json"
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def save_results(results: dict[str, Any], path: Path) -> None:
@@ -65,6 +70,10 @@ def numbers(results: dict[str, Any]) -> dict[str, float]:
     for case in results["operations"]:
         for implementation, row in case["implementations"].items():
             found[f"{case['name']} [{implementation}] {case['unit']}/s"] = float(row["rate"])
+    for frame in results.get("phases", ()):
+        size = f"{frame['width']}x{frame['height']}"
+        found[f"pictures of {size} per second, separate operations"] = 1.0 / float(frame["unfused"])
+        found[f"pictures of {size} per second, one launch"] = 1.0 / float(frame["fused"])
     for run in results["training"]:
         name = f"{run['family']} on {run['scene']}"
         for point in run["curve"]:

@@ -87,7 +87,7 @@ def frames_per_second(field: Field, scene: Scene, repeats: int = 3) -> dict[str,
     camera = scene.cameras[scene.split["test"][0]]
     settings = eval_settings(field, scene)
     sizes = [camera, camera.resized(2 * camera.width, 2 * camera.height)]
-    seconds = timed([lambda c=c: render_image(field, c, settings) for c in sizes], repeats)  # type: ignore[misc]
+    seconds = timed([lambda c=c: render_image(field, c, settings) for c in sizes], repeats, field.device)  # type: ignore[misc]
     return {f"{c.width}x{c.height}": 1.0 / spent for c, spent in zip(sizes, seconds, strict=True)}
 
 
@@ -100,10 +100,10 @@ def file_bytes(field: Field) -> int:
 
 
 def measure_training(
-    scene: Scene, family: str, seconds: float, views: int, on_point: Callable[[float, float, float], None]
+    scene: Scene, family: str, seconds: float, views: int, on_point: Callable[[float, float, float], None], device: str = "cpu"
 ) -> dict[str, Any]:
     """Curve, time to round numbers of dB, quality and size of what came out, frames per second. JSON-able."""
-    field, points = learning_curve(scene, TrainOptions(field=family, seconds=seconds), views, on_point)
+    field, points = learning_curve(scene, TrainOptions(field=family, seconds=seconds, device=device), views, on_point)
     peak = peak_memory()
     last = evaluate(field, scene, "test", limit=views).mean
     return {

@@ -178,7 +178,7 @@ def render_image(
     """
     field, device = field.at(camera.time or 0.0), field.device
     tile = GPU_TILE if device.type == "cuda" else TILE
-    rays = _tiled_rays(camera, device, tile)
+    rays = tiled_rays(camera, device, tile)
     inverse = _inverse_order(camera.width, camera.height, tile, device)
     flag = cancel if isinstance(cancel, CancelFlag) else None
     chunk = CHUNK if progress is None and (cancel is None or (flag is not None and not settings.normals)) else SHORT_CHUNK
@@ -224,7 +224,7 @@ def _inverse_order(width: int, height: int, tile: int, device: torch.device) -> 
     return tile_order(width, height, tile)[1].to(device)
 
 
-def _tiled_rays(camera: Camera, device: torch.device, tile: int) -> Rays:
+def tiled_rays(camera: Camera, device: torch.device, tile: int) -> Rays:
     """All rays of a picture in the order of :func:`tile_order`."""
     lens = (camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy, camera.distortion)
     local = _tiled_directions(*lens, tile, device)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import UseAppendAction
+from tyro.conf import UseAppendAction, arg
 
 from .. import __version__, progress
 from ..errors import UserError
@@ -16,19 +16,28 @@ from .info import LIBRARIES, version_of
 from .options import Talk, WarmUp, check_file_target, open_scene, start_folder, value
 
 if TYPE_CHECKING:
+    import torch
+
     from ..datasets.scene import Scene
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench(Talk):
-    """Measure the operations and the training on this machine's CPU.
+    """Measure the operations and the training on this machine's CPU, or on its GPU with --device cuda.
 
     Each operation: items per second, ratio to the reference, share of the machine's measured multiply-add or memory rate.
     Training: PSNR on held-out views against seconds, and pictures per second.
+    Phases: where a picture's time goes, by separate operations and in one launch, and what the emulator of NGPC makes of it.
     """
 
-    only: Annotated[Literal["operations", "training", "viewer"] | None, value("PART", "operations and training")] = None
-    """operations, training, or viewer: a window of 800x800, which needs --view."""
+    device: Annotated[str, arg(metavar="D")] = "cpu"
+    """cpu, cuda, cuda:1, …: what to measure."""
+    only: Annotated[
+        Literal["operations", "training", "viewer", "phases"] | None, value("PART", "operations and training, phases on a GPU")
+    ] = None
+    """operations, training, phases, or viewer: a window of 800x800, which needs --view."""
+    size: Annotated[tuple[str, ...], value("SIZE", "1080p, 4k and 8k; 320x180 on a CPU"), UseAppendAction] = ()
+    """Size of a picture whose phases are measured: 1080p, 4k, 8k or WIDTHxHEIGHT; may be given several times."""
     family: Annotated[tuple[str, ...], value("NAME", "operations: all, training: hashgrid"), UseAppendAction] = ()
     """A family of representation; may be given several times."""
     samples: Annotated[int, value("N", "32768")] = 32768
@@ -61,6 +70,8 @@ class Bench(Talk):
 
     def run(self) -> int:
         self.talk()
+        import torch
+
         from ..benchmarks.results import compare, file_name, load_results, new_results, save_results
         from ..benchmarks.training import draw_curves
 
@@ -78,23 +89,32 @@ class Bench(Talk):
             progress.say(f"wrote {self.plot}")
             return 0
         earlier = None if self.against is None else load_results(self.against)
+        from ..benchmarks.gpu import parse_sizes
         from ..benchmarks.machine import describe_cpu, measure_roofline
         from ..benchmarks.operations import known_families
+        from ..training.run import resolve_device
 
         known_families(self.family)
+        device = resolve_device(self.device)
+        sizes = parse_sizes(self.size or (("1080p", "4k", "8k") if device.type == "cuda" else ("320x180",)))
         if self.out is not None:
             start_folder(self.out)
-        cpu, roof = describe_cpu(), measure_roofline()
+        cpu, roof = describe_cpu(), measure_roofline(device=device)
         libraries = {name: version_of(name) for name in LIBRARIES if version_of(name) != "not installed"}
         results = new_results(__version__, cpu, libraries, asdict(roof))
-        progress.say(f"{cpu['name']}, {cpu['cores']} cores: {roof.flops / 1e9:.0f} GFLOP/s, {roof.bytes / 1e9:.1f} GB/s")
+        name = f"{cpu['name']}, {cpu['cores']} cores"
+        if device.type == "cuda":
+            results["gpu"] = name = torch.cuda.get_device_name(device)
+        progress.say(f"{name}: {roof.flops / 1e9:.0f} GFLOP/s, {roof.bytes / 1e9:.1f} GB/s")
         if self.only in (None, "operations"):
-            results["operations"] = self._operations(roof)
-            results["cancel"] = self._cancel()
+            results["operations"] = self._operations(roof, device)
+            results["cancel"] = self._cancel() if device.type == "cpu" else {}
         if self.only in (None, "training"):
-            results["training"] = self._training()
+            results["training"] = self._training(device)
         if self.only == "viewer":
             results["viewer"] = self._viewer()
+        if self.only == "phases" or (self.only is None and device.type == "cuda"):
+            results["phases"] = self._phases(device, sizes)
         if self.plot is not None and results["training"]:
             draw_curves(results["training"], self.plot)
             progress.say(f"wrote {self.plot}")
@@ -123,15 +143,34 @@ class Bench(Talk):
         if self.curves and self.plot is None:
             raise UserError("--curves are for --plot: say which file to draw them into")
 
-    def _operations(self, roof: Any) -> list[dict[str, Any]]:
+    def _phases(self, device: torch.device, sizes: list[tuple[int, int]]) -> list[dict[str, Any]]:
+        from ..benchmarks.gpu import PHASES, measure_frame, table
+        from ..benchmarks.ngpc import SCALES
+
+        frames = [measure_frame(device, *size, self.repeats) for size in sizes]
+        progress.say(f"milliseconds of a picture of a shell on {device}, kernels {frames[0]['kernels']}:")
+        progress.table(("picture", *PHASES, "in all", "one launch", "gain"), table(frames))
+        progress.say(
+            "NGPC: measured share of encoding and networks, modelled speed-up pipelined / serial / bound, and the paper's (RTX 3090):"
+        )
+        rows = []
+        for f in frames:
+            for n in SCALES:
+                m = f["modelled"][str(n)]
+                modelled = f"{m['pipelined']:.1f}x / {m['serial']:.1f}x / {m['bound']:.1f}x, by {m['limit']}"
+                rows.append((f"{f['width']}x{f['height']}", f"{100 * f['field_share']:.0f} %", n, modelled, f"{f['paper'][str(n)]:.1f}x"))
+        progress.table(("picture", "measured", "processors", "modelled", "paper"), rows)
+        return frames
+
+    def _operations(self, roof: Any, device: torch.device) -> list[dict[str, Any]]:
         from ..benchmarks.operations import cases, implementations, known_families, measure
 
-        among, families = implementations(), known_families(self.family)
+        among, families = implementations(device), known_families(self.family)
         measured = []
-        found = list(cases(families, self.samples))
+        found = list(cases(families, self.samples, device))
         with progress.Bar("operations", len(found), "measured") as bar:
             for case in found:
-                measured.append(measure(case, among, self.repeats, roof))
+                measured.append(measure(case, among, self.repeats, roof, device))
                 bar.advance(last=case.name)
         rows = []
         for row in measured:
@@ -151,16 +190,14 @@ class Bench(Talk):
         progress.say(f"a rendering ends {1e3 * found['median']:.1f} ms after it is cancelled (worst of nine {1e3 * found['worst']:.1f} ms)")
         return found
 
-    def _training(self) -> list[dict[str, Any]]:
-        import torch
-
+    def _training(self, device: torch.device) -> list[dict[str, Any]]:
         from ..benchmarks.training import measure_training
 
         with tempfile.TemporaryDirectory() as folder:
             scene = self._scene(Path(folder))
             runs = []
             for family in self.family or ("hashgrid",):
-                WarmUp(family, torch.device("cpu")).wait()
+                WarmUp(family, device).wait()
                 with progress.Bar(f"train {family} on {scene.name}", 1.0) as bar:
                     runs.append(
                         measure_training(
@@ -169,6 +206,7 @@ class Bench(Talk):
                             self.seconds,
                             self.views,
                             lambda done, spent, psnr: bar.update(done, count=spent, psnr=round(psnr, 2)),
+                            str(device),
                         )
                     )
                 progress.table(("seconds", "steps", "psnr"), [(p["seconds"], int(p["step"]), p["psnr"]) for p in runs[-1]["curve"]])

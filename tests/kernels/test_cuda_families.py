@@ -62,6 +62,11 @@ def test_evaluate(name: str, device: torch.device, single: None) -> None:
     check_evaluate(FAMILIES[name](), world_positions(30), cuda, device)
 
 
-@pytest.mark.parametrize("name", ["vm", "voxels", "hybrid"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param("vm", marks=SLOW), pytest.param("cp", marks=SLOW), "voxels", pytest.param("hybrid", marks=SLOW)]
+)
 def test_render(name: str, device: torch.device, single: None) -> None:
     check_render(FAMILIES[name](), 12, cuda, device, steps=10)
