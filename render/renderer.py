@@ -30,6 +30,8 @@ TILE = 16
 """Rays of an image are fed in squares of this many pixels: neighbours meet the same cells, which stay in the cache."""
 CHUNK = 1 << 16
 """Rays of an image rendered in one call."""
+WHOLE_CHUNK = 1 << 20
+"""The same where a fused kernel can be stopped in the midst of it: putting chunks together costs more than it saves."""
 SHORT_CHUNK = 1 << 13
 """The same where somebody watches progress or may cancel."""
 GPU_TILE = 8
@@ -185,6 +187,8 @@ def render_image(
     ops, lowered, _ = _choice(field, device, settings)
     if cancel is not None and lowered is None:
         chunk = SLOW_CHUNK
+    elif flag is not None and progress is None and not settings.normals and device.type == "cpu":
+        chunk = WHOLE_CHUNK
     elif device.type == "cuda" and lowered is not None and hasattr(ops, "rays_at_once"):
         chunk = ops.rays_at_once(lowered)  # launches are short; waiting between them is what costs
     parts = []
@@ -218,7 +222,7 @@ def tile_order(width: int, height: int, tile: int) -> tuple[Tensor, Tensor]:
     return order, torch.argsort(order)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _inverse_order(width: int, height: int, tile: int, device: torch.device) -> Tensor:
     """The inverse permutation of :func:`tile_order` where it is needed."""
     return tile_order(width, height, tile)[1].to(device)
@@ -234,7 +238,7 @@ def tiled_rays(camera: Camera, device: torch.device, tile: int) -> Rays:
     return Rays(origins, directions)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=6)
 def _tiled_directions(
     width: int, height: int, fx: float, fy: float, cx: float, cy: float, lens: Distortion | None, tile: int, device: torch.device
 ) -> Tensor:

@@ -108,13 +108,11 @@ def preview_for(
     return baked
 
 
-def preview_psnr(field: Field, preview: Field, camera: Camera, settings: RenderSettings, steps: int) -> float:
-    """How near a small picture of the preview comes to the field's, dB."""
-    from dataclasses import replace
-
+def preview_psnr(field: Field, preview: Field, camera: Camera, settings: RenderSettings, quick: RenderSettings) -> float:
+    """How near a small picture of the preview, marched by ``quick``, comes to the field's, dB."""
     full = shoot(field, camera, settings, "color")
-    quick = shoot(preview, camera, replace(settings, steps=steps), "color")
-    return picture_psnr(full.rgb + (1.0 - full.opacity[..., None]), quick.rgb + (1.0 - quick.opacity[..., None]))
+    baked = shoot(preview, camera, quick, "color")
+    return picture_psnr(full.rgb + (1.0 - full.opacity[..., None]), baked.rgb + (1.0 - baked.opacity[..., None]))
 
 
 def cache_folder() -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .engine import preview_steps
+from .engine import FieldSource, preview_settings
 from .entries import Entry
 from .jobs import Job
 from .preview import preview_for, preview_psnr, why_no_preview
@@ -38,7 +38,8 @@ class Previews:
             job.progress(1.0)
             shrink = min(1.0, 256.0 / max(camera.width, camera.height))
             small = camera.resized(max(1, round(camera.width * shrink)), max(1, round(camera.height * shrink)))
-            return preview, preview_psnr(field, preview, small, entry.settings, preview_steps(preview))
+            quick = preview_settings(FieldSource(field, entry.settings, preview))
+            return preview, preview_psnr(field, preview, small, entry.settings, quick)
 
         def ready(job: Job) -> None:
             if entry.field is field:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from . import gui
 
-KEPT = 4
+KEPT = 6
 """Sizes kept alive; the scheduler uses few."""
 
 

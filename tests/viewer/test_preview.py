@@ -10,7 +10,7 @@ import torch
 from fieldmorph.kernels.cancel import Cancelled
 from fieldmorph.representations.registry import build
 from fieldmorph.representations.space import Space
-from fieldmorph.viewer.engine import preview_steps
+from fieldmorph.viewer.engine import FieldSource, preview_settings
 from fieldmorph.viewer.entries import open_entry
 from fieldmorph.viewer.jobs import Job
 from fieldmorph.viewer.preview import bake, preview_for, preview_psnr, why_no_preview
@@ -26,7 +26,13 @@ def test_looks_like_the_field_and_keeps_to_its_rows(entry) -> None:
     preview = bake(entry.field, rows=rows)
     assert preview.rows <= rows
     assert preview.rows < preview.links.numel()  # empty space costs nothing
-    score = preview_psnr(entry.field, preview, entry.cameras[0].resized(96, 72), entry.settings, preview_steps(preview))
+    score = preview_psnr(
+        entry.field,
+        preview,
+        entry.cameras[0].resized(96, 72),
+        entry.settings,
+        preview_settings(FieldSource(entry.field, entry.settings, preview)),
+    )
     assert score > 24.0
     coarse = bake(entry.field, rows=20_000)
     assert max(coarse.grid) < max(preview.grid)
