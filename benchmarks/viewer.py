@@ -111,6 +111,18 @@ class Driver:
                 raise UserError(f"waited {PATIENCE:.0f} s in vain for {what}")
             self.frame()
 
+    def rest(self) -> None:
+        """Until the full picture is on the screen; its anti-aliasing goes on."""
+        self.frame()
+        self.until(self.is_full, "a full picture")
+
+    def is_full(self) -> bool:
+        """Whether the newest request is shown by the field itself, at full resolution."""
+        picture, window = self.window.displayed, self.window
+        if picture is None or window.model.revision != window.asked or picture.request is not window.engine.request:
+            return False
+        return picture.task.scale == 1.0 and not picture.task.preview and not picture.task.moving
+
     def settle(self) -> None:
         """Until the still picture is complete."""
         self.frame()
@@ -175,12 +187,12 @@ def _preview(driver: Driver, told: Told) -> dict[str, Any]:
     return {"family": entry.field.family, "preview_seconds": time.perf_counter() - begin, "preview_psnr": entry.preview_psnr}
 
 
-def _latency(driver: Driver, told: Told, repeats: int = 20) -> dict[str, float]:
-    """Milliseconds from input at a random moment to the frame that shows its first picture; from rest."""
+def _latency(driver: Driver, told: Told, repeats: int = 12) -> dict[str, float]:
+    """Milliseconds from input at a random moment to the frame that shows its first picture; from a full picture that is being smoothed."""
     chance, found = random.Random(0), []
     for index in range(repeats):
         told("latency", index / repeats)
-        driver.settle()
+        driver.rest()
         driver.frame(driver.press)
         before, at = driver.number(), time.perf_counter() + chance.uniform(0.0, 0.1)
         while time.perf_counter() < at:
@@ -195,7 +207,7 @@ def _latency(driver: Driver, told: Told, repeats: int = 20) -> dict[str, float]:
 
 def _moving(driver: Driver, seconds: float, told: Told) -> dict[str, Any]:
     """Pictures a second while the view turns, their size, and their PSNR to the full field where they are shown."""
-    driver.settle()
+    driver.rest()
     driver.frame(driver.press)
     kept: list[Picture] = []
     shown, last, begin = 0, driver.number(), time.perf_counter()
@@ -245,23 +257,18 @@ def _plain() -> tuple[Any, ...]:
     return Look(), Comparison(), Task(False, 1.0), 0.0
 
 
-def _refinement(driver: Driver, told: Told, repeats: int = 8) -> dict[str, Any]:
+def _refinement(driver: Driver, told: Told, repeats: int = 6) -> dict[str, Any]:
     """Seconds from letting go to the first full picture, and to all anti-aliasing samples."""
     full, whole = [], []
     for index in range(repeats):
         told("refinement", index / repeats)
-        driver.settle()
+        driver.rest()
         driver.frame(driver.press)
         for _ in range(10):
             driver.frame(driver.turn)
         driver.frame(driver.release)
         begin = time.perf_counter()
-
-        def is_full() -> bool:
-            picture = driver.window.displayed
-            return picture is not None and picture.task.scale == 1.0 and not picture.task.preview and not picture.task.moving
-
-        driver.until(is_full, "a full picture")
+        driver.until(driver.is_full, "a full picture")
         full.append(driver.window.drawn_at - begin)
         if index == 0:
             driver.settle()

@@ -149,6 +149,11 @@ class Engine:
             return result
 
     @property
+    def request(self) -> Request | None:
+        """The newest request."""
+        return self._request
+
+    @property
     def shown(self) -> Picture | None:
         """The newest picture."""
         return self._shown

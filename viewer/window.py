@@ -62,7 +62,8 @@ class Window:
         self.script: Callable[[float], None] | None = None
         """Acts in place of mouse and keyboard once a frame, told the seconds since the last one; for measurements."""
         self._later: list[Callable[[], None]] = []
-        self._asked = -1
+        self.asked = -1
+        """Revision of the model that the engine was asked for last."""
         self._asked_size = (0, 0)
         self._last_frame = self._last_refresh = time.perf_counter()
         self._last_event = self._last_frame
@@ -296,11 +297,11 @@ class Window:
         """Ask the engine for what the model wants, where that has changed."""
         self.engine.restyle(self.model.look, self.model.comparison)
         moving = self.controls.moving or self.controls.dragging
-        if self.model.revision == self._asked and self.view_size == self._asked_size:
+        if self.model.revision == self.asked and self.view_size == self._asked_size:
             if not moving:
                 self.engine.released()
             return
-        self._asked, self._asked_size = self.model.revision, self.view_size
+        self.asked, self._asked_size = self.model.revision, self.view_size
         self._last_event = time.perf_counter()
         try:
             self.engine.submit(self.model.request(*self.view_size), moving=moving)

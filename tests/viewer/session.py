@@ -116,7 +116,7 @@ class Session:
 
     def settle(self) -> None:
         """Until the still picture is complete and on the screen."""
-        self.until("window.engine.idle and window.model.revision == window._asked")
+        self.until("window.engine.idle and window.model.revision == window.asked")
         self.ask("None")
         self.ask("None")
 
