@@ -60,6 +60,7 @@ class Handle:
     place: tuple[float, float]
     along: tuple[float, float]
     """What moving the face by one world unit moves on the screen, pixels."""
+    color: Color = CROP_COLOR
 
 
 class Projector:
@@ -112,7 +113,7 @@ def box_lines(view: Projector, box: Box, color: Color, thickness: float = 1.0) -
     return view.lines(corners[[a for a, _ in _EDGES]], corners[[b for _, b in _EDGES]], color, thickness)
 
 
-def box_handles(view: Projector, box: Box) -> list[Handle]:
+def box_handles(view: Projector, box: Box, color: Color = CROP_COLOR) -> list[Handle]:
     """Handles in the middle of each face that is in front of the camera."""
     middle = 0.5 * (np.array(box[0]) + np.array(box[1]))
     found = []
@@ -125,7 +126,7 @@ def box_handles(view: Projector, box: Box) -> list[Handle]:
             beside[axis] += step
             here, there = view.point(centre), view.point(beside)
             if here is not None and there is not None:
-                found.append(Handle(axis, side, here, ((there[0] - here[0]) / step, (there[1] - here[1]) / step)))
+                found.append(Handle(axis, side, here, ((there[0] - here[0]) / step, (there[1] - here[1]) / step), color))
     return found
 
 

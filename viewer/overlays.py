@@ -65,7 +65,7 @@ class Overlays:
         self._selecting = model.selection is not None
         if model.selection is not None:
             lines += box_lines(view, model.selection, SELECTION_COLOR, 1.5)
-            self._handles = box_handles(view, model.selection)
+            self._handles = box_handles(view, model.selection, SELECTION_COLOR)
         elif model.crop is not None and self.window.edit_crop:
             lines += box_lines(view, model.crop, CROP_COLOR, 1.5)
             self._handles = box_handles(view, model.crop)

@@ -65,7 +65,7 @@ class ViewArea:
             gui.draw_line(line.start, line.end, color=line.color, thickness=line.thickness * self.scale, parent=self._lines)
         for handle in handles:
             radius = 6 * self.scale
-            gui.draw_circle(handle.place, radius, color=(255, 255, 255, 255), fill=(80, 200, 255, 230), parent=self._lines)
+            gui.draw_circle(handle.place, radius, color=(255, 255, 255, 255), fill=handle.color, parent=self._lines)
         for label in labels:
             if label.boxed:
                 self._plate(label.place, label.text, self._lines)
