@@ -64,6 +64,30 @@ class FieldAdam:
                     clear=True,
                 )
 
+    def next_rates(self, factor: float) -> list[tuple[float, float]]:
+        """Of every parameter: this step's rate over the first bias correction, and the second's inverse. Counts the step."""
+        found = []
+        for relative, _, members in self.groups:
+            for name, _ in members:
+                self.step_count[name] += 1
+                corrections = [1.0 - beta ** self.step_count[name] for beta in BETAS]
+                found.append((self.rate * relative * factor / corrections[0], 1.0 / corrections[1]))
+        return found
+
+    @torch.no_grad()
+    def static_step(self, rates: Tensor) -> None:
+        """:meth:`step` with :meth:`next_rates` [P, 2] read on the device, for steps that are recorded."""
+        place = 0
+        for _, sparse, members in self.groups:
+            for name, parameter in members:
+                if parameter.grad is not None:
+                    kernels.ops(parameter.device).adam_(
+                        *(parameter, parameter.grad, self.first[name], self.second[name], 1, 0.0, BETAS, EPS, sparse),
+                        clear=True,
+                        rates=rates[place],
+                    )
+                place += 1
+
     def state(self) -> dict[str, Tensor]:
         return {
             **{f"first.{n}": t for n, t in self.first.items()},

@@ -18,6 +18,7 @@ from ..representations.field import Field
 from ..representations.occupancy import INTERVAL
 from .batches import Batch
 from .budget import Budget
+from .graphs import GraphedSteps
 from .optimizer import FieldAdam
 from .recipes import Recipe
 
@@ -134,6 +135,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self.rays = FIRST_RAYS
         self.stop = False
+        self.graphs = GraphedSteps(self) if field.device.type == "cuda" else None
 
     def run(self, callbacks: Sequence[Callback] = ()) -> None:
         """Step until the budget is spent or ``stop`` is set."""
@@ -147,14 +149,16 @@ class Trainer:
     def step(self) -> StepStats:
         progress = self.budget.progress
         self.keep_up(progress)
-        found = self.objective(progress)
+        recorded = self.graphs.step(progress) if self.graphs is not None else None
+        found = recorded or self.objective(progress)
         value = float(found.loss.detach())
         if value != value or value == float("inf"):
             raise UserError(f"training diverged at step {self.budget.step} (the loss is {value}); start again with a smaller --rate")
-        if found.loss.requires_grad:  # else no ray of the batch met an occupied cell
-            found.loss.backward()  # type: ignore[no-untyped-call]
         factor = self.rate_factor(progress)
-        self.optimizer.step(factor)
+        if recorded is None:
+            if found.loss.requires_grad:  # else no ray of the batch met an occupied cell
+                found.loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step(factor)
         self.budget.step += 1
         if self.pruner is not None:
             self.pruner.stepped(self)
@@ -175,26 +179,38 @@ class Trainer:
     def pass_milestones(self, progress: float) -> None:
         if self.field.milestone(progress):
             self.optimizer.rebuild(self.field)
+            if self.graphs is not None:
+                self.graphs.forget()
             # A shrunken box changes what a normalised length is.
             self.settings = replace(self.settings, near=float(self.field.metadata.get("near", self.settings.near)))
 
     def objective(self, progress: float) -> Objective:
         """Squared colour error of a batch, and the family's priors."""
         batch = self.batches.next(self.rays, self.generator)
-        in_expectation = batch.alpha is not None and isinstance(self.background, RandomBackground)
-        background = torch.zeros(3) if in_expectation else self.background(len(batch.rays), self.generator)
+        background = self.behind(batch)
         with kernels.gradients_in_place():
             rendering = render_rays(self.field, batch.rays, self.settings, background=background, generator=self.generator)
             priors = [self.field.regularization(self.budget.step), self.pruner.term(self.field) if self.pruner else None]
-        if in_expectation:
-            mse = expected_error(rendering.rgb, rendering.opacity, batch)
-        else:
-            mse = (rendering.rgb - batch.over(background)).square().mean()
+        mse = self.picture_error(rendering.rgb, rendering.opacity, batch, background)
         loss = mse
         for prior in priors:
             loss = loss if prior is None else loss + prior
         assert rendering.cost is not None
         return Objective(loss, mse.detach(), len(batch.rays), int(rendering.cost.sum()))
+
+    def in_expectation(self, batch: Batch) -> bool:
+        """Whether the error is the mean over all backgrounds rather than that over one."""
+        return batch.alpha is not None and isinstance(self.background, RandomBackground)
+
+    def behind(self, batch: Batch) -> Tensor:
+        """What a batch is rendered over, [3] or [N, 3]; nothing where the error is a mean over backgrounds."""
+        return torch.zeros(3) if self.in_expectation(batch) else self.background(len(batch.rays), self.generator)
+
+    def picture_error(self, rgb: Tensor, opacity: Tensor, batch: Batch, background: Tensor) -> Tensor:
+        """Mean squared colour error of a batch, rendered over ``background``."""
+        if self.in_expectation(batch):
+            return expected_error(rgb, opacity, batch)
+        return (rgb - batch.over(background)).square().mean()
 
     def rate_factor(self, progress: float) -> float:
         """What this step's learning rates are multiplied by."""

@@ -77,7 +77,7 @@ def box_of(lower: Vec3, upper: Vec3, device: torch.device) -> Tensor:
 @torch.no_grad()
 def walk(
     origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, jitter: Tensor, edges: Tensor, bits: Tensor, lower: Vec3, upper: Vec3,
-    unbounded: bool, capacity: int | None = None, unit: bool = True,
+    unbounded: bool, capacity: int | None = None, unit: bool = True, needed: Tensor | None = None,
 ) -> Marched:  # fmt: skip
     """The samples of rays.
 
@@ -103,6 +103,8 @@ def walk(
         total = int(offsets[-1])
     else:
         total = capacity
+        if needed is not None:
+            needed.copy_(offsets[-1:])
         offsets.clamp_(max=capacity)
     ray, t, delta = (
         torch.zeros(total, dtype=torch.int64, device=device),

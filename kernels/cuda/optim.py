@@ -63,6 +63,8 @@ def adam_(
     """One Adam step in place; see :func:`reference.adam_`. ``rates`` takes the place of ``step`` and ``lr`` in captured steps."""
     width = param[0].numel() if sparse and param.dim() > 1 and param.shape[0] else 1
     if not serves(param, grad, m, v) or not all(t.is_contiguous() for t in (param, grad, m, v)) or width > WIDEST:
+        if rates is not None:
+            raise ValueError("rates on the device need contiguous float32 tensors there, of rows that are not too wide")
         reference.adam_(param, grad, m, v, step, lr, betas, eps, sparse, clear)
         return
     if not param.numel():

@@ -11,9 +11,11 @@ from ..lowered import Lowered
 from ..reference import RenderedRays
 from .compositing import compacted, composite, live_counts
 from .fused import render_fused, why_not_fused
+from .lattice import skip_of
 from .marching import serves_rays, walk
 from .pointwise import density_at, shade, supports, tensors_of
 from .runtime import serves
+from .shadow import drop, stored
 
 FUSED_RAYS, PACKED_RAYS = 1 << 22, 1 << 17
 """Rays of a picture in one call: of one launch that keeps nothing, and where all samples of all rays are in memory at once."""
@@ -22,6 +24,19 @@ FUSED_RAYS, PACKED_RAYS = 1 << 22, 1 << 17
 def rays_at_once(lowered: Lowered) -> int:
     """How many rays of a picture to render in one call."""
     return FUSED_RAYS if why_not_fused(lowered) is None else PACKED_RAYS
+
+
+def ready(lowered: Lowered, bits: Tensor) -> None:
+    """Bring up to date, where they are, the copies of a field and its occupancy that launches read; before a recorded step runs."""
+    skip_of(bits)
+    for tensor in tensors_of(lowered.encoding):
+        stored(tensor)
+
+
+def forget(lowered: Lowered) -> None:
+    """A field's tensors were changed behind torch's back."""
+    for tensor in tensors_of(lowered.encoding):
+        drop(tensor)
 
 
 def render_rays(
@@ -37,11 +52,12 @@ def render_rays(
     termination: float = 1e-4,
     cancel: CancelFlag | None = None,
     capacity: int | None = None,
+    needed: Tensor | None = None,
 ) -> RenderedRays:
     """March, evaluate and composite; see :func:`reference.render_rays`.
 
     With ``capacity``, room for so many samples, nothing is asked of the device on the way, so that the call can be
-    captured as a CUDA graph; samples that find no room are left out.
+    captured as a CUDA graph; samples that find no room are left out, and ``needed`` [1] int64 is told how many there were.
 
     Raises:
         Cancelled: ``cancel`` was set before; a launch that runs is not stopped.
@@ -60,7 +76,9 @@ def render_rays(
     if not learning and why_not_fused(lowered) is None:
         return render_fused(lowered, bits, origins, directions, near, far, jitter, edges, scale, termination)
     directions = directions.contiguous()
-    samples = walk(origins, directions, near, far, jitter, edges, bits, lowered.lower, lowered.upper, lowered.unbounded, capacity)
+    samples = walk(
+        origins, directions, near, far, jitter, edges, bits, lowered.lower, lowered.upper, lowered.unbounded, capacity, needed=needed
+    )
     with torch.no_grad():
         density = density_at(lowered, samples.unit, samples.offsets[-1:])
         counts = live_counts(density, samples.delta * scale, samples.offsets, termination)

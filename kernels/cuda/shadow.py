@@ -22,10 +22,23 @@ def stored(parameter: Tensor) -> Tensor:
         return parameter.detach().to(torch.float16)
     copy = current(parameter)
     if copy is None:
+        with _lock:
+            found = _copies.get(id(parameter))
         with torch.no_grad():
-            copy = parameter.detach().to(torch.float16)
+            if found is not None and found[0]() is parameter and found[2].shape == parameter.shape and found[2].device == parameter.device:
+                copy = found[2].copy_(parameter)  # in its place: recorded steps read it there
+            else:
+                copy = parameter.detach().to(torch.float16)
         keep(parameter, copy)
     return copy
+
+
+def drop(parameter: Tensor) -> None:
+    """The copy no longer holds what the parameter holds."""
+    with _lock:
+        found = _copies.get(id(parameter))
+        if found is not None:
+            _copies[id(parameter)] = (found[0], -1, found[2])
 
 
 def current(parameter: Tensor) -> Tensor | None:
