@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .. import progress
+from ..render.renderer import which_renderer
 from ..representations.field import Field
 from ..training.budget import Budget
 from ..training.evaluation import eval_settings
@@ -21,7 +22,8 @@ from .quantize import Plan
 from .search import START, TRIES, Candidate, Goal, Packer, Probe, search
 from .sensitivity import sensitivities
 
-ROUNDS, ROUND_RAYS = 16, 1 << 12
+ROUNDS, ROUND_RAYS, SLOW_ROUND_RAYS = 16, 1 << 12, 1 << 8
+"""Of sensitivities; fewer rays without compiled kernels, where every ray sees every weight of a network."""
 SALIENCY_SIDE = 64
 """HollowNeRF's."""
 PRUNING_RATE = 0.3
@@ -107,7 +109,8 @@ def pack_field(
         def heard(done: int) -> None:
             tell(Report("sensitivity", done, ROUNDS, "rounds"))
 
-        return sensitivities(subject, settings, rounds=ROUNDS, rays=ROUND_RAYS, seed=options.seed, on_round=heard)
+        rays = ROUND_RAYS if which_renderer(subject) == "fused" else SLOW_ROUND_RAYS
+        return sensitivities(subject, settings, rounds=ROUNDS, rays=rays, seed=options.seed, on_round=heard)
 
     def look(packer: Packer, start: float, tries: int) -> Candidate:
         done = 0

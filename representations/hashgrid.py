@@ -22,7 +22,9 @@ from .space import Space
 
 MAX_ROWS = 1 << 26
 SALIENCY_RATE = 2.0
-"""Learning rate of the saliency logits relative to the table's; they have to travel from 0 to beyond -7."""
+"""Learning rate of the saliency logits relative to the table's; they have to travel from ``SALIENCY_START`` to beyond -7."""
+SALIENCY_START = 2.0
+"""Logit of an untrained saliency grid, a saliency of 0.88: from one half features grow more slowly than without the gate."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class GridEncoder(Encoder):
         uniform_(self.table, 1e-4, generator)
         self.head.reset_parameters(generator)
         if self.saliency is not None:
-            nn.init.zeros_(self.saliency)
+            nn.init.constant_(self.saliency, SALIENCY_START)
 
     def forward(self, unit: Tensor) -> Tensor:
         features = kernels.ops(unit.device).grid_encode(unit, self.table, self.grid)

@@ -18,8 +18,8 @@ from .options import Compute, Talk, WarmUp, claim_folder, open_scene, start_fold
 class RateDistortion(Compute, Talk):
     """Plain and pruned hash grids of several tables, packed and not: PSNR against parameters and against bytes.
 
-    Writes rows.json, rate-distortion.png and a run folder per table. Interrupted, it goes on where it stopped when
-    started again with --resume.
+    Writes results.json, report.md, rate-distortion.png and a run folder per table. Interrupted, it goes on where it
+    stopped when started again with --resume.
     """
 
     data: Annotated[Positional[Path], value("DATA")]
@@ -36,6 +36,12 @@ class RateDistortion(Compute, Talk):
     """Tables of which packed variants are made."""
     keep: Annotated[float, value("SHARE")] = 0.1
     """Greatest share of the saliency grid that pruning leaves open."""
+    saliency: Annotated[int, value("N")] = 32
+    """Vertices along a side of the saliency grid."""
+    samples: Annotated[int | None, value("N", "the hash grid's own")] = None
+    """Field evaluations per step."""
+    occupancy: Annotated[int, value("N")] = 128
+    """Cells along a side of the occupancy grid; a coarse one leaves more for the saliency grid to rule out."""
     limit: Annotated[int | None, value("N", "all")] = None
     """Score only the first N test images."""
     seed: Annotated[int, value("K")] = 0
@@ -49,9 +55,15 @@ class RateDistortion(Compute, Talk):
             raise UserError("--tables and --packed are powers of two from 6 to 22, for example --tables 11 13 15")
         claim_folder(self.out, resume=self.resume)
         device = self.choose_device()
-        from ..benchmarks.rate_distortion import Sweep, describe, draw, gains, sweep
+        from ..benchmarks.rate_distortion import Sweep, describe, draw, frame_seconds, report, results, sweep
 
-        plan = Sweep(self.tables, None if self.steps else self.seconds, self.steps, self.keep, self.packed, self.limit, self.seed)
+        try:
+            plan = Sweep(
+                *(self.tables, None if self.steps else self.seconds, self.steps, self.keep, self.saliency, self.samples, self.occupancy),
+                *(self.packed, self.limit, self.seed),
+            )
+        except ValueError as error:
+            raise UserError(str(error)) from error
         warm_up, hollow = WarmUp("hashgrid", device), WarmUp("hollow", device)
         scene = open_scene(self.data)
         start_folder(self.out)
@@ -63,10 +75,13 @@ class RateDistortion(Compute, Talk):
         warm_up.wait()
         hollow.wait()
         rows = sweep(scene, self.out, plan, on_row=_say)
+        seconds = frame_seconds(scene, self.out, plan)
         draw(rows, self.out / "rate-distortion.png", scene.name)
-        for table, gain in gains(rows):
-            progress.say(f"hollow 2^{table}: {gain:+.2f} dB against the plain grid of as many parameters")
-        progress.say(f"wrote {self.out / 'rows.json'} and {self.out / 'rate-distortion.png'}")
+        write_text(self.out / "results.json", json.dumps(results(rows, seconds, plan, scene.name), indent=1) + "\n")
+        text = report(rows, seconds)
+        write_text(self.out / "report.md", text)
+        progress.say(text)
+        progress.say(f"wrote {self.out / 'report.md'}, results.json and rate-distortion.png")
         return 0
 
 

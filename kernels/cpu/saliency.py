@@ -35,6 +35,7 @@ _F0, _F1, _TWO, _THIRD = np.float32(0.0), np.float32(1.0), np.float32(2.0), np.f
 _CUT, _SHARP = np.float32(CUT), np.float32(SHARPNESS)
 _SMALLEST = np.float32(1e-24)
 _OPEN, _LINEAR = np.float32(9.0), np.float32(0.02)
+_FELT = np.float32(9.0 / SHARPNESS)
 _EMPTY = np.float32(10.0) * NOTHING
 
 
@@ -97,6 +98,15 @@ def saliency_tile(logits, side, unit, uoff, out, off):  # type: ignore[no-untype
 
 
 @device
+def felt(x, at, rows):  # type: ignore[no-untyped-def]
+    """Whether a sample's features are surely so large that the zero-skipping gate is wide open: the first few tell, as a rule."""
+    for row in range(rows):
+        if abs(x[at + row * TILE]) > _FELT:
+            return True
+    return False
+
+
+@device
 def norm_at(x, at, rows):  # type: ignore[no-untyped-def]
     total = _SMALLEST
     for row in range(rows):
@@ -136,6 +146,8 @@ def _handover_tile(field, x, xoff, h, hoff, acts, aoff, whole):  # type: ignore[
             if x[gate + s] == _F0:
                 h[hoff + s] = _EMPTY
                 continue
+            if felt(x, xoff + s, width):
+                continue
             sharp = _SHARP * norm_at(x, xoff + s, width)
             if sharp < _LINEAR:
                 h[hoff + s] += np.log(sharp) - _THIRD * sharp * sharp
@@ -169,24 +181,28 @@ def _handover_backward(field, x, xoff, dh, dhoff, dx, dxoff, acts, aoff, g, work
         mlp_backward(field.weights, 0, field.density_widths, x, xoff, dh, dhoff, dx, dxoff, 0, acts, aoff, g, 0, work, wkoff)
         width, gate = field.resolutions.shape[0] * field.features, field.density_widths[0] * TILE
         for s in range(TILE):
-            p = x[xoff + gate + s]
+            if x[xoff + gate + s] == _F0 or felt(x, xoff + s, width):
+                continue
+            norm = norm_at(x, xoff + s, width)
+            sharp = _SHARP * norm
             slope = _F0
-            if p > _F0:
-                norm = norm_at(x, xoff + s, width)
-                sharp = _SHARP * norm
-                if sharp < _LINEAR:
-                    slope = dh[dhoff + s] * (_F1 / (norm * norm) - _TWO * _THIRD * _SHARP * _SHARP)
-                elif sharp < _OPEN:
-                    e = exp32(-_TWO * sharp)
-                    t = (_F1 - e) / (_F1 + e)
-                    slope = dh[dhoff + s] * _SHARP * (_F1 - t * t) / (t * norm)
-            total = _F0
+            if sharp < _LINEAR:
+                slope = dh[dhoff + s] * (_F1 / (norm * norm) - _TWO * _THIRD * _SHARP * _SHARP)
+            elif sharp < _OPEN:
+                e = exp32(-_TWO * sharp)
+                t = (_F1 - e) / (_F1 + e)
+                slope = dh[dhoff + s] * _SHARP * (_F1 - t * t) / (t * norm)
             for row in range(width):
-                v = x[xoff + row * TILE + s]
-                d = dx[dxoff + row * TILE + s] + slope * v
-                total += d * v
-                dx[dxoff + row * TILE + s] = d * p
-            dx[dxoff + gate + s] = total * (_F1 - p)
+                dx[dxoff + row * TILE + s] += slope * x[xoff + row * TILE + s]
+        for s in range(TILE):
+            dx[dxoff + gate + s] = _F0
+        for row in range(width):
+            for s in range(TILE):
+                d = dx[dxoff + row * TILE + s]
+                dx[dxoff + gate + s] += d * x[xoff + row * TILE + s]
+                dx[dxoff + row * TILE + s] = d * x[xoff + gate + s]
+        for s in range(TILE):
+            dx[dxoff + gate + s] *= _F1 - x[xoff + gate + s]
 
     return compiled
 

@@ -22,6 +22,9 @@ def test_sweep_measures_every_kind_and_goes_on(tmp_path: Path, capsys: pytest.Ca
     plain, hollow = ([row for row in rows if row["kind"] == kind] for kind in ("plain", "hollow"))
     assert [row["step"] for row in plain] == [row["step"] for row in hollow] == [None, 3e-6, 8e-6, 2e-5, 5e-5]
     assert hollow[0]["parameters"] - plain[0]["parameters"] == 32**3, "the saliency grid is counted"
+    report = (out / "report.md").read_text()
+    assert "hollow 2^8" in report and "within 0.1 dB of plain 2^8" in report
+    assert set(json.loads((out / "results.json").read_text())["seconds_per_picture"]) == {"plain-8", "hollow-8"}
     sizes = [row["bytes"] for row in plain]
     assert sizes == sorted(sizes, reverse=True), "coarser steps, smaller files"
     assert cli.main(command) == 2, "what is there is not overwritten"
