@@ -49,9 +49,17 @@ class Sweep:
     """Cells along a side of the occupancy grid."""
     packed: tuple[int, ...] = (13, 15, 17)
     """Tables of which packed variants are made."""
+    hollow: tuple[int, ...] | None = None
+    """Tables that are pruned; None: all."""
     limit: int | None = None
     """Test images looked at; None: all."""
     seed: int = 0
+
+    @property
+    def runs(self) -> list[tuple[str, int]]:
+        """(kind, table) of all that is trained."""
+        hollow = self.tables if self.hollow is None else self.hollow
+        return [("plain", table) for table in self.tables] + [("hollow", table) for table in hollow]
 
 
 def sweep(scene: Scene, out: Path, plan: Sweep, on_row: Callable[[dict[str, Any]], None] | None = None) -> list[dict[str, Any]]:
@@ -72,12 +80,11 @@ def sweep(scene: Scene, out: Path, plan: Sweep, on_row: Callable[[dict[str, Any]
     def known(kind: str, table: int, step: float | None) -> bool:
         return any((r["kind"], r["table"], r["step"]) == (kind, table, step) for r in rows)
 
-    every = [(kind, table) for kind in KINDS for table in plan.tables]
-    for kind, table in every:
+    for kind, table in plan.runs:
         if not known(kind, table, None):
             field, file = _trained(scene, out / f"{kind}-{table}", kind, table, plan)
             add({"kind": kind, "table": table, "step": None, **_measured(field, file, scene, plan)})
-    for kind, table in every:
+    for kind, table in plan.runs:
         missing = [step for step in STEPS if table in plan.packed and not known(kind, table, step)]
         for step, field, file in _packed(out / f"{kind}-{table}", missing, plan):
             add({"kind": kind, "table": table, "step": step, **_measured(field, file, scene, plan)})
@@ -133,7 +140,7 @@ def frame_seconds(scene: Scene, out: Path, plan: Sweep, repeats: int = 5) -> dic
     """Seconds for the first test picture of every run by its name; the runs take turns, so that a busy moment hits all of them."""
     import torch
 
-    names = [f"{kind}-{table}" for table in plan.tables for kind in KINDS]
+    names = [f"{kind}-{table}" for kind, table in plan.runs]
     camera, works = scene.cameras[scene.split["test"][0]], []
     for name in names:
         field = load_field(out / name / "field.field")
@@ -192,7 +199,7 @@ def draw(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    left, right = figure.subplots(1, 2)
     colours = {"plain": "#3b6ea5", "hollow": "#c4622d"}
     for kind in KINDS:
         runs = whole(rows, kind)
@@ -207,7 +214,8 @@ def draw(rows: list[dict[str, Any]], path: Path, title: str) -> None:
             )  # fmt: skip
     for name, size, psnr in PUBLISHED:
         right.plot(size, psnr, "k*", ms=8)
-        right.annotate(f"{name} (mean of 8 scenes)", (size, psnr), fontsize=7, xytext=(4, 4), textcoords="offset points")
+        place: dict[str, Any] = {"ha": "right", "xytext": (-6, -3)} if size > 2e6 else {"xytext": (6, -3)}
+        right.annotate(f"{name} (mean of 8 scenes)", (size, psnr), fontsize=7, textcoords="offset points", **place)
     left.set(xscale="log", xlabel="parameters: table, saliency grid, networks", ylabel="PSNR, dB", title=title)
     right.set(xscale="log", xlabel="bytes on disk")
     for axis in (left, right):

@@ -32,6 +32,8 @@ class RateDistortion(Compute, Talk):
     """Budget of every run in optimisation steps, in place of --seconds."""
     tables: Annotated[tuple[int, ...], value("N")] = (11, 12, 13, 14, 15, 16, 17)
     """log2 of the tables' rows."""
+    hollow: Annotated[tuple[int, ...] | None, value("N", "as --tables")] = None
+    """log2 of the rows of tables that are pruned."""
     packed: Annotated[tuple[int, ...], value("N")] = (13, 15, 17)
     """Tables of which packed variants are made."""
     keep: Annotated[float, value("SHARE")] = 0.1
@@ -51,7 +53,7 @@ class RateDistortion(Compute, Talk):
 
     def run(self) -> int:
         self.talk()
-        if not self.tables or not all(6 <= t <= 22 for t in (*self.tables, *self.packed)):
+        if not self.tables or not all(6 <= t <= 22 for t in (*self.tables, *(self.hollow or ()), *self.packed)):
             raise UserError("--tables and --packed are powers of two from 6 to 22, for example --tables 11 13 15")
         claim_folder(self.out, resume=self.resume)
         device = self.choose_device()
@@ -60,7 +62,7 @@ class RateDistortion(Compute, Talk):
         try:
             plan = Sweep(
                 *(self.tables, None if self.steps else self.seconds, self.steps, self.keep, self.saliency, self.samples, self.occupancy),
-                *(self.packed, self.limit, self.seed),
+                *(self.packed, self.hollow, self.limit, self.seed),
             )
         except ValueError as error:
             raise UserError(str(error)) from error
