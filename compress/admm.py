@@ -43,7 +43,7 @@ class Penalty:
 
     first: float = 1e-8
     last: float = 1e-5
-    begin: float = 0.1
+    begin: float = 0.2
     """Nothing is asked before this share: the scene must be learned first (all saliencies start nearly open)."""
     end: float = 0.7
     """From here on the penalty stays at ``last``."""

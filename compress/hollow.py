@@ -70,6 +70,7 @@ class HollowPruner:
             raise UserError(f"--keep {target}: give the share of space that may stay, between 0 and 1")
         self.target, self.penalty = target, penalty or Penalty()
         self.admm: Admm | None = None
+        self._untouched: Tensor | None = None
         self.hardened = False
 
     def _admm(self, logits: Tensor) -> Admm:
@@ -92,7 +93,11 @@ class HollowPruner:
         if self.hardened:
             logits.masked_fill_(self._shut, CLOSED)
             return
-        if progress >= HARDEN:
+        if progress < self.penalty.begin:
+            # While all of space is still fog, every gradient closes the gate, where it should teach the features.
+            self._untouched = logits.detach().clone() if self._untouched is None else self._untouched
+            logits.copy_(self._untouched)
+        elif progress >= HARDEN:
             self.harden(field)
         elif trainer.budget.step % INTERVAL == 0:
             self._admm(logits).update(torch.sigmoid(logits), progress)

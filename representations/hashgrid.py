@@ -21,10 +21,13 @@ from .packing import Part, grid_parts, reached
 from .space import Space
 
 MAX_ROWS = 1 << 26
-SALIENCY_RATE = 2.0
+SALIENCY_RATE = 0.5
 """Learning rate of the saliency logits relative to the table's; they have to travel from ``SALIENCY_START`` to beyond -7."""
-SALIENCY_START = 2.0
-"""Logit of an untrained saliency grid, a saliency of 0.88: from one half features grow more slowly than without the gate."""
+HOLLOW_START = 1e-2
+"""Largest number of an untrained table behind a saliency grid. With Instant-NGP's 1e-4 the zero-skipping gate is not quite open, its
+gradient outweighs all others by far, and where space should be empty features die instead of learning to say so."""
+SALIENCY_START = 3.0
+"""Logit of an untrained saliency grid, a saliency of 0.95: from one half features grow more slowly than without the gate."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class GridEncoder(Encoder):
     saliency: nn.Parameter | None
 
     def reset_parameters(self, generator: torch.Generator) -> None:
-        uniform_(self.table, 1e-4, generator)
+        uniform_(self.table, 1e-4 if self.saliency is None else HOLLOW_START, generator)
         self.head.reset_parameters(generator)
         if self.saliency is not None:
             nn.init.constant_(self.saliency, SALIENCY_START)
