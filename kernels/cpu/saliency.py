@@ -100,10 +100,10 @@ def saliency_tile(logits, side, unit, uoff, out, off):  # type: ignore[no-untype
 @device
 def felt(x, at, rows):  # type: ignore[no-untyped-def]
     """Whether a sample's features are surely so large that the zero-skipping gate is wide open: the first few tell, as a rule."""
-    for row in range(rows):
-        if abs(x[at + row * TILE]) > _FELT:
-            return True
-    return False
+    row = 0
+    while row < rows and abs(x[at + row * TILE]) <= _FELT:
+        row += 1
+    return row < rows
 
 
 @device
