@@ -65,7 +65,7 @@ class HollowPruner:
         target: greatest share of the saliency grid's vertices that may stay open.
     """
 
-    def __init__(self, target: float = 0.06, penalty: Penalty | None = None) -> None:
+    def __init__(self, target: float = 0.1, penalty: Penalty | None = None) -> None:
         if not 0.0 < target < 1.0:
             raise UserError(f"--keep {target}: give the share of space that may stay, between 0 and 1")
         self.target, self.penalty = target, penalty or Penalty()

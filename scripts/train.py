@@ -46,7 +46,7 @@ class Train(Running, Compute, FamilyOptions, Talk):
     """mixed: a vm field of the same clip that the static branch starts from."""
     compress: Annotated[Literal["none", "hollow"] | None, value("HOW", "none")] = None
     """hollow: a hash grid learns which part of space its features are for, and the rest is pruned (HollowNeRF)."""
-    keep: Annotated[float | None, value("SHARE", "0.06")] = None
+    keep: Annotated[float | None, value("SHARE", "0.1")] = None
     """hollow: greatest share of the box that stays."""
     view_seconds: Annotated[float | None, value("S", "30")] = None
     """Render a held-out view so often; 0 never does."""

@@ -63,5 +63,5 @@ class TrainOptions(RunOptions):
     """mixed: field file or run folder of a vm field that the static branch starts from."""
     compress: Literal["none", "hollow"] = "none"
     """hollow: prune the field's saliency grid while training (HollowNeRF)."""
-    keep: float = 0.06
+    keep: float = 0.1
     """hollow: greatest share of the saliency grid that stays open."""
