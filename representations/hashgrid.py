@@ -25,7 +25,7 @@ SALIENCY_RATE = 0.5
 """Learning rate of the saliency logits relative to the table's; they have to travel from ``SALIENCY_START`` to beyond -7."""
 HOLLOW_START = 1e-2
 """Largest number of an untrained table behind a saliency grid. At Instant-NGP's 1e-4 the zero-skipping gate is not quite open, and
-steep: its gradient would drive features to zero where space should be empty."""
+steep."""
 SALIENCY_START = 3.0
 """Logit of an untrained saliency grid, a saliency of 0.95: from one half features grow more slowly than without the gate."""
 
