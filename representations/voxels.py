@@ -89,6 +89,7 @@ class VoxelField(Field):
 
     family: ClassVar[str] = "voxels"
     has_handover: ClassVar[bool] = False
+    render_steps: ClassVar[int] = 512  # a step is shorter than a voxel; 1024 change lego's pictures by less than 0.01 dB
     options: VoxelOptions
     links: Tensor
     """[X, Y, Z] int32 row of each vertex, -1 where it is pruned."""
