@@ -68,7 +68,9 @@ def both(lowered: Lowered, device: torch.device, where: Tensor) -> list[tuple[An
     return results
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize(
+    "name", ["features4", "unbounded", *(pytest.param(n, marks=pytest.mark.slow) for n in ("features1", "features2", "features8"))]
+)
 def test_evaluate(name: str, device: torch.device, single: None) -> None:
     lowered, where = FIELDS[name](), positions()
     (found, gradients), (expected, wanted) = both(lowered, device, where)

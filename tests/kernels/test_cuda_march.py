@@ -97,7 +97,7 @@ def render(module: Any, field: Any, place: torch.device, dtype: torch.dtype, bit
     return module.render_rays(field, bits.to(place), *(t.to(place, dtype) for t in where.values()), 1.3, 1e-3, **more)
 
 
-@pytest.mark.parametrize("unbounded", [False, True])
+@pytest.mark.parametrize("unbounded", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_render_rays(unbounded: bool, device: torch.device, single: None) -> None:
     """Colour, depth, opacity, cost and the gradients of a training step; the single launch shows the same."""
     lowered, bits = grid_field(4, unbounded=unbounded, seed=6), random_bits((12, 12, 12))
