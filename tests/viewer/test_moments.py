@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from viewer_fields import GREEN, RED, Changing, blocks
 
 from fieldmorph.errors import UserError
+from fieldmorph.representations.registry import build
+from fieldmorph.representations.space import Space
 from fieldmorph.viewer.engine import compose, render_shots
 from fieldmorph.viewer.entries import Entry
 from fieldmorph.viewer.model import Model
@@ -101,3 +104,20 @@ def test_a_film_goes_through_time(model: Model, tmp_path: Path) -> None:
     first, last = iio.imread(tmp_path / "film.mp4", plugin="pyav") / 255.0
     assert has(first, RED)
     assert has(last, GREEN)
+
+
+def test_mixed_fields_are_shown_by_moment_and_part() -> None:
+    """The real family behind what the stand-in stands for."""
+    space = Space((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+    field = build("mixed", {"frames": 5, "start": 12, "final": 20, "hidden": 24, "color_hidden": 16, "occupancy": 16}, space, seed=0)
+    assert {"static", "dynamic", "moving"} <= set(available_modes(field))
+    assert frame_count(field) == field.frames
+    positions = 2.0 * torch.rand(64, 3, generator=torch.Generator().manual_seed(0)) - 1.0
+    still, late = moment(field, 0.0), moment(field, 1.0)
+    assert not still.dynamic
+    assert not torch.allclose(still.geometry(positions).log_density, late.geometry(positions).log_density)
+    field.split[8:] = False
+    gates = [moment(field, 0.0, part).geometry(positions).gate > 0 for part in ("static", "dynamic")]
+    assert torch.equal(gates[0], ~gates[1])
+    assert gates[0].any()
+    assert gates[1].any()
