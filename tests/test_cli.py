@@ -27,7 +27,8 @@ FLAGS = {
     "train": "--background --checkpoint-seconds --checkpoint-steps --compress --device --field --keep --kernels --out --overwrite --quiet "
     "--rate --resume --samples --seconds --seed --set --steps --verbose --view --view-seconds --warm",
     "eval": "--data --device --images --json --kernels --limit --overwrite --quiet --split --verbose",
-    "compress": "--data --device --keep --kernels --out --overwrite --quiet --seconds --seed --target-psnr-drop --target-size --verbose",
+    "compress": "--data --device --keep --kernels --out --overwrite --quiet --seconds --seed --steps "
+    "--target-psnr-drop --target-size --verbose",
     "render": "--background --data --device --fps --frames --kernels --layer --out --overwrite --part --path --quiet --resume --size "
     "--time --verbose",
     "edit": "--bake --clear --device --edits --json --kernels --out --overwrite --quiet --resolution --undo --verbose",

@@ -75,6 +75,7 @@ class MixedTrainer(Trainer):
     ) -> None:
         assert isinstance(field, MixedField)
         super().__init__(field, batches, recipe, budget, settings, background, seed)
+        self.graphs = None  # a step here is more than one picture's
         self.settings = replace(self.settings, cone=CONE)
         self.mean_scene = MixedMoment(field, 0.0, "background")
         self.splitter = Splitter(field, seed)
@@ -131,7 +132,7 @@ class MixedTrainer(Trainer):
         """Squared error of rays that cross moving cells, at many frames; samples spent, one for each time."""
         frames = self.batches.choose_frames(FRAMES, HOT + (COLD - HOT) * progress, self.generator)
         rays, target = self.batches.moving(self.moving_rays, frames, self.generator)
-        chosen = None if len(frames) == self.field.frames else frames
+        chosen = None if len(frames) == self.field.frames else frames.to(self.field.device)
         seen = render_times(self.field, rays, self.settings, frames=chosen, generator=self.generator)
         behind = self.background(len(rays), self.generator).reshape(-1, 3, 1)
         error = (seen.rgb + (1.0 - seen.opacity[:, None]) * behind - target).square().mean()
