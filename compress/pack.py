@@ -131,6 +131,7 @@ def pack_field(
     dropped = drop_unreached(field)
     if dropped:
         progress.say(f"dropped {dropped} voxels that no occupied cell reaches")
+    field.metadata["history"] = [*field.metadata.get("history", []), "packed"]  # before the search: its files must be as long
     packer = Packer(field, probe, path.absolute().parent, measure)
     first = look(packer, START, 3)
     packer.refine(first.step)
@@ -143,7 +144,6 @@ def pack_field(
         if logits is not None:
             logits.requires_grad_(True)
     best = look(packer, first.step, TRIES)
-    field.metadata["history"] = [*field.metadata.get("history", []), f"packed, {best.drop:.2f} dB lost"]
     written = packer.pack(best.step, path)
     return Packed(best, path.stat().st_size, numbers, written)
 
