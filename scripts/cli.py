@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
 import threading
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, NoReturn, Union
 
 from .. import __version__, progress
 from ..errors import UserError
@@ -19,6 +20,8 @@ from ..errors import UserError
 DEBUG = "FIELDMORPH_DEBUG"
 SHELLS = ("bash", "zsh")
 INTERRUPTED = 130
+WARM_UP = "fieldmorph-warm-up"
+"""Name of the thread in which kernels are compiled (kernels/cpu/warm.py)."""
 DESCRIPTION = """Train radiance fields on any machine, convert them, shrink them and fly through them.
 
 fieldmorph VERB --help tells all about a verb. Start with: fieldmorph demo"""
@@ -150,5 +153,19 @@ def _show_thread_error(failed: threading.ExceptHookArgs) -> None:
     progress.detail(f"warning: {failed.exc_type.__name__} in the background: {' '.join(str(failed.exc_value).split())}")
 
 
+def entry() -> NoReturn:
+    """The program: :func:`main`, and out.
+
+    A thread that still compiles kernels is neither waited for nor torn down half way, which would abort the process.
+    """
+    code = main()
+    if any(thread.name == WARM_UP and thread.is_alive() for thread in threading.enumerate()):
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

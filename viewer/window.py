@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -127,10 +129,18 @@ class Window:
 
     def run(self) -> None:
         """Until the window is closed; Ctrl-C passes through as KeyboardInterrupt, after everything is put away."""
+        interrupted = threading.Event()
+        main = threading.current_thread() is threading.main_thread()
+        # An exception of the signal's own could be raised in a callback of the toolkit's, which swallows it.
+        before = signal.signal(signal.SIGINT, lambda *_: interrupted.set()) if main else None
         try:
             while gui.is_dearpygui_running():
                 self.frame()
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
         finally:
+            if main:
+                signal.signal(signal.SIGINT, before)
             self.close()
 
     def frame(self) -> None:

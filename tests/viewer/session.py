@@ -19,6 +19,8 @@ import pytest
 
 PATIENCE = 120.0
 """Seconds any one thing may take on a busy machine; each normally takes a fraction of one."""
+STATUS = 40
+"""Height of what lies below the panels, pixels: a control there may be visible by its upper edge alone."""
 
 
 def needs_window() -> None:
@@ -150,7 +152,8 @@ class Session:
 
     def press(self, item: str, at: float = 0.5) -> None:
         """Click a control, given by an expression for its tag, ``at`` a fraction of its width, scrolling the panels to it first."""
-        if not self.ask(f"gui.is_item_visible({item})"):  # focus would turn a slider into a text field
+        whole = f"gui.get_item_rect_min({item})[1] + gui.get_item_rect_size({item})[1] < gui.get_viewport_client_height() - {STATUS}"
+        if not self.ask(f"gui.is_item_visible({item}) and {whole}"):  # focus would turn a slider into a text field
             self.ask(f"gui.focus_item({item})")
         self.until(f"gui.is_item_visible({item})")
 

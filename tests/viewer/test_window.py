@@ -337,6 +337,7 @@ def test_converting_shows_the_student_beside_its_teacher(window: Session, panel:
 def test_compressing_opens_the_packed_file_beside_the_field(window: Session, panel: Callable[[str], str]) -> None:
     compress = panel("Compress")
     file = window.folder / "packed.field"
+    window.until(f"{compress}._entry is window.model.entry")  # from then on the panel leaves the name alone
     window.ask(f"[gui.set_value({compress}.file, str(folder / 'packed.field')), gui.set_value({compress}.goal, 'a loss')]")
     window.press(f"{compress}.begin")
     window.until(f"{compress}._job is not None")
