@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ def real_data() -> Path:
         if candidate and Path(candidate).is_dir():
             return Path(candidate)
     pytest.skip("no real captures here; set FIELDMORPH_DATA to a folder that holds lego/ and fox/")
+
+
+@pytest.fixture(autouse=True)
+def _kernels_of_its_own() -> Iterator[None]:
+    """What a test chooses with ``--kernels`` ends with it: the choice belongs to the process, and children begin with auto."""
+    yield
+    from fieldmorph import kernels
+
+    kernels.set_kernels("auto")
 
 
 @pytest.fixture(autouse=True)
