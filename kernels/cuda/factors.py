@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import reference
 from ..reference_encode import LINE_AXIS, PLANE_AXES
-from .maths import clamped
+from .maths import coordinate, position
 from .runtime import power, programs, serves
 from .shadow import stored
 
@@ -69,11 +69,6 @@ def add_plane(grad, sa, sb, a, b, channel, value, mask, C: tl.constexpr):
     add(grad, b1 * sa + a1, channel, value * (wa * wb)[:, None], mask, C)
 
 
-@triton.jit
-def coordinate(unit, at, axis, valid):
-    return clamped(tl.load(unit + at * 3 + axis, mask=valid, other=0.0))
-
-
 @triton.jit(do_not_specialize=["count", "sa", "sb", "sc", "offset"])
 def plane_line_kernel(
     unit, plane, line, sa, sb, sc, out, dout, dplane, dline, count, limit, offset,
@@ -113,7 +108,7 @@ def lines_kernel(
         at = block * B + tl.arange(0, B)
         valid = at < count
         mask = valid[:, None] & (channel < C)
-        a, b, c = coordinate(unit, at, 0, valid), coordinate(unit, at, 1, valid), coordinate(unit, at, 2, valid)
+        a, b, c = position(unit, at, valid)
         x, y, z = on_line(lx, sx, a, channel, mask, C), on_line(ly, sy, b, channel, mask, C), on_line(lz, sz, c, channel, mask, C)
         place = at[:, None] * C + channel
         if BACK:

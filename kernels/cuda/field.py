@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..lowered import GridEncoding, GridLayout
 from .grid import encode, levels_of, scatter, shape_of
-from .maths import add_weight, clamped, sh16
+from .maths import add_weight, position, sh16
 from .network import (
     add_color_first,
     color_backward,
@@ -70,9 +70,7 @@ def field_forward(
         at = block * B + tl.arange(0, B)
         valid = at < count
         if GRID:
-            ux = clamped(tl.load(unit + at * 3, mask=valid, other=0.0))
-            uy = clamped(tl.load(unit + at * 3 + 1, mask=valid, other=0.0))
-            uz = clamped(tl.load(unit + at * 3 + 2, mask=valid, other=0.0))
+            ux, uy, uz = position(unit, at, valid)
             x = encode(table, levels, ux, uy, uz, valid, LEVELS, LP, F, TILES, B)
             _, numbers = density_block(x, w0, w1, HALF)
         else:
@@ -109,9 +107,7 @@ def field_backward(
         at = block * B + tl.arange(0, B)
         valid = at < count
         if GRID:
-            ux = clamped(tl.load(unit + at * 3, mask=valid, other=0.0))
-            uy = clamped(tl.load(unit + at * 3 + 1, mask=valid, other=0.0))
-            uz = clamped(tl.load(unit + at * 3 + 2, mask=valid, other=0.0))
+            ux, uy, uz = position(unit, at, valid)
             x = encode(table, levels, ux, uy, uz, valid, LEVELS, LP, F, TILES, B)
             hidden, numbers = density_block(x, w0, w1, HALF)
         else:

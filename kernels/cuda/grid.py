@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import reference
 from ..lowered import DENSE, HASHED, TILED, GridLayout
-from .maths import clamped
+from .maths import position
 from .runtime import integers, power, programs, serves
 from .shadow import gradient_of, stored
 
@@ -101,9 +101,7 @@ def encode_kernel(
     for block in range(tl.program_id(0), tl.cdiv(count, B), tl.num_programs(0)):
         at = block * B + tl.arange(0, B)
         valid = at < count
-        ux = clamped(tl.load(unit + at * 3, mask=valid, other=0.0))
-        uy = clamped(tl.load(unit + at * 3 + 1, mask=valid, other=0.0))
-        uz = clamped(tl.load(unit + at * 3 + 2, mask=valid, other=0.0))
+        ux, uy, uz = position(unit, at, valid)
         x = encode(table, levels, ux, uy, uz, valid, LEVELS, LP, F, TILES, B)
         tl.store(out + at[:, None] * width + column, x, mask=valid[:, None] & (column < width))
 
@@ -121,9 +119,7 @@ def scatter_kernel(
     for block in range(tl.program_id(0), tl.cdiv(count, B), tl.num_programs(0)):
         at = block * B + tl.arange(0, B)
         valid = at < count
-        ux = clamped(tl.load(unit + at * 3, mask=valid, other=0.0))
-        uy = clamped(tl.load(unit + at * 3 + 1, mask=valid, other=0.0))
-        uz = clamped(tl.load(unit + at * 3 + 2, mask=valid, other=0.0))
+        ux, uy, uz = position(unit, at, valid)
         dx = tl.load(dout + at[:, None] * width + column, mask=valid[:, None] & (column < width), other=0.0).to(tl.float32)
         scatter(grad, levels, ux, uy, uz, dx, valid, LEVELS, LP, F, TILES, B)
 

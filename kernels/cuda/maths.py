@@ -108,3 +108,15 @@ def inside_unit(x, y, z):
 def clamped(u):
     """Into [0, 1]; not a number becomes 0."""
     return tl.where(u > 0.0, tl.where(u < 1.0, u, 1.0), 0.0)
+
+
+@triton.jit
+def coordinate(unit, at, axis, valid):
+    """One clamped coordinate [B] of the rows ``at`` of unit [N, 3]; 0 where not ``valid``."""
+    return clamped(tl.load(unit + at * 3 + axis, mask=valid, other=0.0))
+
+
+@triton.jit
+def position(unit, at, valid):
+    """All three of :func:`coordinate`."""
+    return coordinate(unit, at, 0, valid), coordinate(unit, at, 1, valid), coordinate(unit, at, 2, valid)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from .. import reference
 from ..reference_encode import voxel_corners
-from .factors import add, along, coordinate, read
+from .factors import add, along, read
+from .maths import position
 from .runtime import interpreted, power, programs, serves
 from .shadow import stored
 
@@ -31,9 +32,10 @@ def voxel_kernel(
         at = block * B + tl.arange(0, B)
         valid = at < count
         mask = valid[:, None] & (channel < C)
-        i0, i1, wi = along(coordinate(unit, at, 0, valid), sx)
-        j0, j1, wj = along(coordinate(unit, at, 1, valid), sy)
-        k0, k1, wk = along(coordinate(unit, at, 2, valid), sz)
+        x, y, z = position(unit, at, valid)
+        i0, i1, wi = along(x, sx)
+        j0, j1, wj = along(y, sy)
+        k0, k1, wk = along(z, sz)
         total = tl.zeros((B, CP), tl.float32)
         linked = at < 0
         if MODE == 1:
