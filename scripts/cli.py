@@ -20,8 +20,6 @@ from ..errors import UserError
 DEBUG = "FIELDMORPH_DEBUG"
 SHELLS = ("bash", "zsh")
 INTERRUPTED = 130
-WARM_UP = "fieldmorph-warm-up"
-"""Name of the thread in which kernels are compiled (kernels/cpu/warm.py)."""
 DESCRIPTION = """Train radiance fields on any machine, convert them, shrink them and fly through them.
 
 fieldmorph VERB --help tells all about a verb. Start with: fieldmorph demo"""
@@ -156,10 +154,11 @@ def _show_thread_error(failed: threading.ExceptHookArgs) -> None:
 def entry() -> NoReturn:
     """The program: :func:`main`, and out.
 
-    A thread that still compiles kernels is neither waited for nor torn down half way, which would abort the process.
+    A background thread of ours that is still inside compiled code (warming up, a viewer's job) is neither waited for nor
+    torn down half way, which would abort the process.
     """
     code = main()
-    if any(thread.name == WARM_UP and thread.is_alive() for thread in threading.enumerate()):
+    if any(thread.daemon and thread.name.startswith("fieldmorph") for thread in threading.enumerate()):
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
