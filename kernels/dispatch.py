@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -23,8 +23,24 @@ _broken_cuda: str | None = None
 """The same of the Triton kernels."""
 _broken_tcnn: str | None = None
 """And of tiny-cuda-nn."""
-_in_place = threading.local()
-_full = threading.local()
+
+
+class _Switch(threading.local):
+    """Off, but for threads that are inside :meth:`within`."""
+
+    on = False
+
+    @contextmanager
+    def within(self) -> Iterator[None]:
+        before = self.on
+        self.on = True
+        try:
+            yield
+        finally:
+            self.on = before
+
+
+_in_place, _full = _Switch(), _Switch()
 
 
 def set_kernels(name: str) -> None:
@@ -169,38 +185,26 @@ def explain(device: torch.device | str = "cpu") -> list[str]:
     return lines
 
 
-@contextmanager
-def gradients_in_place() -> Iterator[None]:
+def gradients_in_place() -> AbstractContextManager[None]:
     """Within it, backward passes of fused operations recorded by this thread add table gradients straight to ``parameter.grad``.
 
     For training loops that call ``loss.backward()`` and then ``adam_``, which clears the gradient rows it used; saves
     allocating a table-sized gradient a step.  ``torch.autograd.grad`` does not see these gradients.  The reference ignores it.
     """
-    before = gradients_are_in_place()
-    _in_place.on = True
-    try:
-        yield
-    finally:
-        _in_place.on = before
+    return _in_place.within()
 
 
 def gradients_are_in_place() -> bool:
-    return getattr(_in_place, "on", False)
+    return _in_place.on
 
 
-@contextmanager
-def full_precision() -> Iterator[None]:
+def full_precision() -> AbstractContextManager[None]:
     """Within it, pictures that this thread renders without gradients are computed from float32 numbers.
 
     Without it a family whose half-precision form is faster (voxels) uses that one; field files hold the same precision.
     """
-    before = precision_is_full()
-    _full.on = True
-    try:
-        yield
-    finally:
-        _full.on = before
+    return _full.within()
 
 
 def precision_is_full() -> bool:
-    return getattr(_full, "on", False)
+    return _full.on
