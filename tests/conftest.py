@@ -22,6 +22,22 @@ settings.load_profile("suite")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+MANY = 100
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Many tests need all kernels: two children compile them faster, and as every verb does, than tests would one by one."""
+    if len(session.items) < MANY or session.config.option.collectonly or hasattr(session.config, "workerinput"):
+        return
+    from fieldmorph.kernels import cpu
+
+    cpu.load()
+    from fieldmorph.kernels.cpu.children import compile_in_children
+    from fieldmorph.kernels.cpu.warm import PARTS, TINY
+
+    compile_in_children(TINY, PARTS)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""

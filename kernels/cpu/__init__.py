@@ -4,6 +4,7 @@ How it is put together
     jit      decorators: ``device`` (called by compiled code), ``exact``, ``kernel`` (entry point, cached on disk)
     simd     dense layer, transpose, weight gradient as LLVM vectors; atomics
     pool     runs a kernel on several threads
+    warm     compiles before it is needed, in ``children``
     mlp      networks on tiles of 64 samples, feature-major
     lattice  samples along a ray, skipping empty space
     half     storage with half precision; ``derived`` what is kept until a tensor changes
@@ -37,6 +38,7 @@ _HOME = {
     "adam_": "optim",
     "backbone": "wide",
     "box_range": "marching",
+    "compile_part": "warm",
     "composite": "compositing",
     "composite_times": "times",
     "cp_products": "factor_ops",

@@ -122,23 +122,39 @@ class _Render(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         kept: _Kept = ctx.kept
         parameters = ctx.saved_tensors  # raises if a parameter was changed in place since
-        plan, store = kept.plan, kept.store
-        count, lanes = kept.rays.origins.shape[0], store.last.shape[0]
+        plan = kept.plan
+        count = kept.rays.origins.shape[0]
         rgb, depth, opacity = gradients[:3]
         incoming = Incoming(
             np.zeros((count, 3), np.float32) if rgb is None else array32(rgb),
             np.zeros(count, np.float32) if depth is None else array32(depth),
             np.zeros(count, np.float32) if opacity is None else array32(opacity),
         )
-        weight_grads = np.zeros((lanes, plan.packed), np.float32)
-        counter = np.zeros(1, np.int64)
-        launch(render_backward, plan.field, plan.shape, kept.rays, kept.rounds, store, incoming, kept.dx, weight_grads, counter, most=lanes)
         tables, returned = table_gradients(parameters[: len(plan.tables)], ctx.needs_input_grad[5:], ctx.in_place)
-        if tables is not None:
-            order = np.empty(int(store.used[0]), np.int64)
-            tile_order(store, order)
-            scatter(plan, store.unit, kept.dx, order, store.count, tables)
-        return (None, None, None, None, None, *returned, *unpack(plan, weight_grads.sum(0)))
+        weight_grads = _backward(kept, incoming, tables)
+        return (None, None, None, None, None, *returned, *unpack(plan, weight_grads))
+
+
+def _backward(kept: _Kept, incoming: Incoming, tables: tuple[np.ndarray, ...] | None) -> np.ndarray:
+    """Gradients of the packed weights [packed]; those of the tables are added to ``tables``."""
+    plan, store, lanes = kept.plan, kept.store, kept.store.last.shape[0]
+    weight_grads = np.zeros((lanes, plan.packed), np.float32)
+    counter = np.zeros(1, np.int64)
+    launch(render_backward, plan.field, plan.shape, kept.rays, kept.rounds, store, incoming, kept.dx, weight_grads, counter, most=lanes)
+    if tables is not None:
+        order = np.empty(int(store.used[0]), np.int64)
+        tile_order(store, order)
+        scatter(plan, store.unit, kept.dx, order, store.count, tables)
+    return weight_grads.sum(0)
+
+
+def compile_backward(lowered: Lowered) -> None:
+    """Run the backward pass of a rendering that met nothing."""
+    plan = make_plan(lowered)
+    zero = np.zeros(1, np.float32)
+    rays = ray_batch(np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32), zero, zero, zero)
+    kept = _Kept(plan, rays, _training_rounds(1), *_workspaces.take(plan.shape, 1))
+    _backward(kept, Incoming(np.zeros((1, 3), np.float32), zero, zero), tuple(np.zeros(t.numel(), np.float32) for t in plan.tables))
 
 
 def render_rays(

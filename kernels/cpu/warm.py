@@ -26,12 +26,13 @@ from ..lowered import (
     VMEncoding,
     VoxelEncoding,
 )
+from .children import compile_in_children
 from .factor_ops import vm_products
 from .marching import box_range
 from .optim import adam_
 from .plan import kind_of, make_plan, supports
 from .pointwise import evaluate, evaluate_density
-from .render import render_rays
+from .render import compile_backward, render_rays
 from .times import composite_times
 
 Triple = tuple[Tensor, Tensor, Tensor]
@@ -116,29 +117,47 @@ ALSO = {"mixed": ("vm", "moment")}
 """Families that are made of several of these."""
 
 
-def compile_for(lowered: Lowered) -> None:
-    """Run every kernel of training and rendering once on ``lowered``, whose parameters must be leaves."""
+PARTS = ("pictures", "gradients")
+"""Halves of a family's kernels that take about as long to compile."""
+
+
+def compile_for(lowered: Lowered, parts: tuple[str, ...] = PARTS) -> None:
+    """Run every kernel of training and rendering once on ``lowered``, whose parameters must be leaves; or some of :data:`PARTS`."""
+    if isinstance(lowered.encoding, LayeredEncoding):  # for pictures only; what trains it are operations by themselves
+        if "pictures" in parts:
+            _picture(lowered)
+            evaluate(lowered, torch.zeros(1, 3), torch.zeros(1, 3))
+        if "gradients" in parts:
+            _compile_times()
+        return
+    parameters = [*make_plan(lowered).tables, *make_plan(lowered).networks]
+    if "pictures" in parts:
+        for parameter in parameters:
+            parameter.requires_grad_()
+        with torch.enable_grad(), gradients_in_place():
+            _picture(lowered)
+        with torch.no_grad():
+            _picture(lowered)
+    if "gradients" in parts:
+        compile_backward(lowered)
+        with torch.no_grad():
+            evaluate_density(lowered, torch.zeros(1, 3))
+            for parameter in parameters:
+                zero = torch.zeros_like(parameter)
+                adam_(parameter, zero, zero, zero, 1, 0.0, sparse=parameter.dim() == 2)
+
+
+def compile_part(part: str, *families: str) -> None:
+    """What a child process does: one part for each of ``families``."""
+    for family in families:
+        compile_for(TINY[family](), (part,))
+
+
+def _picture(lowered: Lowered) -> None:
     near, far = box_range(torch.tensor([[0.5, 0.5, -1.0]]), torch.tensor([[0.0, 0.0, 1.0]]), lowered.lower, lowered.upper)
     bits = torch.ones(1, 1, 1, dtype=torch.bool)
     rays = (torch.tensor([[0.5, 0.5, -1.0]]), torch.tensor([[0.0, 0.0, 1.0]]), near, far, torch.full((1,), 0.5))
-    edges = torch.tensor([0.0, math.sqrt(3.0)])
-    if isinstance(lowered.encoding, LayeredEncoding):  # for pictures only; what trains it are operations by themselves
-        with torch.no_grad():
-            render_rays(lowered, bits, *rays, edges, 1.0)
-            evaluate(lowered, torch.zeros(1, 3), torch.zeros(1, 3))
-        _compile_times()
-        return
-    parameters = [*make_plan(lowered).tables, *make_plan(lowered).networks]
-    with torch.enable_grad(), gradients_in_place():
-        for parameter in parameters:
-            parameter.requires_grad_()
-        render_rays(lowered, bits, *rays, edges, 1.0).rgb.sum().backward()
-    with torch.no_grad():
-        render_rays(lowered, bits, *rays, edges, 1.0)
-        evaluate_density(lowered, torch.zeros(1, 3))
-        for parameter in parameters:
-            zero = torch.zeros_like(parameter)
-            adam_(parameter, zero, zero, zero, 1, 0.0, sparse=parameter.dim() == 2)
+    render_rays(lowered, bits, *rays, torch.tensor([0.0, math.sqrt(3.0)]), 1.0)
 
 
 def _compile_times() -> None:
@@ -166,13 +185,20 @@ def compile_look(lowered: Lowered) -> None:
         evaluate_density(lowered, middle)
 
 
-def _work(kind: str | Lowered) -> Callable[[], None] | None:
+def _family(kind: str | Lowered) -> str | None:
+    """Which of :data:`TINY` has the kernels of ``kind``."""
     if isinstance(kind, str):
-        return partial(compile_for, TINY[kind]()) if kind in TINY else None
+        return kind if kind in TINY else None
     if isinstance(kind.encoding, LayeredEncoding):  # which kernels it needs depends on what it is made of
-        return partial(compile_look, kind)
-    known = next((tiny for tiny in TINY.values() if kind_of(tiny()) is kind_of(kind)), None)
-    return partial(compile_look, kind) if known is None else partial(compile_for, known())
+        return None
+    return next((name for name, tiny in TINY.items() if kind_of(tiny()) is kind_of(kind)), None)
+
+
+def _work(kind: str | Lowered) -> Callable[[], None] | None:
+    family = _family(kind)
+    if family is not None:
+        return partial(compile_for, TINY[family]())
+    return None if isinstance(kind, str) else partial(compile_look, kind)
 
 
 def warm_up(
@@ -188,6 +214,7 @@ def warm_up(
         message: told when compiling takes noticeable time, and when it is done. From the background thread.
     """
     named = [name for kind in kinds for name in (ALSO.get(kind, (kind,)) if isinstance(kind, str) else (kind,))]
+    families = [family for family in map(_family, named) if family is not None]
     jobs = [job for job in map(_work, named) if job is not None]
 
     def work() -> None:
@@ -201,6 +228,7 @@ def warm_up(
         speaker = threading.Thread(target=announce, daemon=True)
         speaker.start()
         try:
+            compile_in_children(families, PARTS)
             for job in jobs:
                 job()
         finally:
