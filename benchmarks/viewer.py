@@ -277,7 +277,7 @@ def _refinement(driver: Driver, told: Told, repeats: int = 6) -> dict[str, Any]:
 
 
 def _soak(driver: Driver, field: Path, seconds: float, told: Told, seed: int = 0) -> dict[str, Any]:
-    """Random input for so long: actions, failures shown, and memory before and after."""
+    """Random input for so long: actions, failures shown, and memory before and after. Nothing is measured after it."""
     chance, window, model = random.Random(seed), driver.window, driver.model
     home = model.navigator
     window.files.add(open_entry(field))
@@ -315,10 +315,6 @@ def _soak(driver: Driver, field: Path, seconds: float, told: Told, seed: int = 0
         if window.failure:
             failures.add(window.failure)
         memory.append((now - begin, resident_bytes()))
-    window.set_mode("color")
-    model.compare("single")
-    model.set_crop(None)
-    driver.settle()
     warm = [size for at, size in memory if WARM * seconds <= at < 2.0 * WARM * seconds]
     last = [size for at, size in memory if at >= (1.0 - WARM) * seconds]
     start, end = statistics.median(warm or [0]), statistics.median(last or [0])
