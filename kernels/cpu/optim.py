@@ -9,7 +9,8 @@ from torch import Tensor
 from .. import reference
 from .jit import kernel
 from .pool import launch
-from .simd import fetch_add
+from .simd import LANES, fetch_add
+from .vec16 import adam16, nonzero16
 
 _CHUNK = 4096
 """Rows a thread takes at once."""
@@ -36,7 +37,20 @@ def adam_rows(param, grad, m, v, width, rate, beta1, beta2, inverse, eps, sparse
             if clear:
                 grad[start:stop] = _F0
             continue
-        for row in range(start, stop, width):
+        blocks = (stop - start) // LANES if LANES % width == 0 else 0  # whole rows, sixteen numbers at once
+        every = (1 << width) - 1
+        firsts = ((1 << LANES) - 1) // every
+        for block in range(blocks):
+            at = start + block * LANES
+            touches = nonzero16(grad, at)
+            if touches == 0:
+                continue
+            reach = 1
+            while reach < width:
+                touches |= touches >> reach
+                reach *= 2
+            adam16(param, grad, m, v, at, (touches & firsts) * every, rate, beta1, beta2, inverse, eps, clear)
+        for row in range(start + blocks * LANES, stop, width):
             touched = False
             for i in range(row, row + width):
                 touched = touched or grad[i] != _F0

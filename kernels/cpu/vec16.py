@@ -134,6 +134,47 @@ def sum16(typing: Any, value: Any) -> Any:
 
 
 @intrinsic
+def nonzero16(typing: Any, array: Any, index: Any) -> Any:
+    """nonzero16(array, index): bit i of the answer is set where float ``index + i`` of a flat array is not 0."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        values = _load(builder, _data(context, builder, signature.args[0], args[0], args[1]))
+        bits = builder.bitcast(builder.fcmp_unordered("!=", values, _ZERO), ir.IntType(LANES))
+        return builder.zext(bits, _I64)
+
+    return types.int64(array, types.int64), codegen
+
+
+@intrinsic
+def adam16(
+    typing: Any, param: Any, grad: Any, m: Any, v: Any, at: Any, mask: Any,
+    rate: Any, beta1: Any, beta2: Any, inverse: Any, eps: Any, clear: Any,
+) -> Any:  # fmt: skip
+    """One Adam step of sixteen numbers from ``at`` on, those whose bit of ``mask`` is set; their gradients become 0 where ``clear``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        arrays, at, mask, numbers, clear = args[:4], args[4], args[5], args[6:11], args[11]
+        places = [_data(context, builder, kind, array, at) for kind, array in zip(signature.args[:4], arrays, strict=True)]
+        p, g, m, v = (_load(builder, place) for place in places)
+        rate, beta1, beta2, inverse, eps = (_splat(builder, number) for number in numbers)
+        chosen = builder.bitcast(builder.trunc(mask, ir.IntType(LANES)), _BITS)
+        ones = ir.Constant(_VEC, [1.0] * LANES)
+        first = _fma(builder, beta1, m, builder.fmul(builder.fsub(ones, beta1), g))
+        second = _fma(builder, beta2, v, builder.fmul(builder.fmul(builder.fsub(ones, beta2), g), g))
+        root = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_VEC, [_VEC]), "llvm.sqrt.v16f32")
+        below = builder.fadd(builder.call(root, [builder.fmul(second, inverse)]), eps)
+        moved = builder.fsub(p, builder.fdiv(builder.fmul(rate, first), below))
+        for old, new, place in ((p, moved, places[0]), (m, first, places[2]), (v, second, places[3])):
+            _store(builder, builder.select(chosen, new, old), place)
+        with builder.if_then(clear):
+            _store(builder, builder.select(chosen, _ZERO, g), places[1])
+        return context.get_dummy_value()
+
+    f, i = types.float32, types.int64
+    return types.void(param, grad, m, v, i, i, f, f, f, f, f, types.boolean), codegen
+
+
+@intrinsic
 def turn(typing: Any, x: Any, xoff: Any, xstride: Any, y: Any, yoff: Any, ystride: Any) -> Any:
     """turn(x, xoff, xstride, y, yoff, ystride): y[j, i] = x[i, j] for 16 x 16 numbers; rows are a stride apart."""
 
@@ -156,4 +197,4 @@ def turn(typing: Any, x: Any, xoff: Any, xstride: Any, y: Any, yoff: Any, ystrid
     return types.void(x, i, i, y, i, i), codegen
 
 
-__all__ = ["add16", "fma16", "load16", "mul16", "splat16", "store16", "sum16", "turn", "vec16"]
+__all__ = ["adam16", "add16", "fma16", "load16", "mul16", "nonzero16", "splat16", "store16", "sum16", "turn", "vec16"]

@@ -235,11 +235,14 @@ def test_more_samples_than_the_first_guess_of_memory() -> None:
 
 
 @pytest.mark.parametrize("sparse", [True, False])
-@pytest.mark.parametrize("shape", [(1000, 4), (37, 3), (64, 32)], ids=str)
+@pytest.mark.parametrize("shape", [(1003, 1), (1003, 2), (1000, 4), (1001, 4), (37, 3), (101, 8), (33, 16), (64, 32)], ids=str)
 def test_adam(sparse: bool, shape: tuple[int, int]) -> None:
     g = torch.Generator().manual_seed(0)
     start, states = torch.randn(shape, generator=g), []
-    gradients = [torch.randn(shape, generator=g) * (torch.rand(shape[0], 1, generator=g) < 0.4) for _ in range(3)]
+    gradients = [
+        torch.randn(shape, generator=g) * (torch.rand(shape[0], 1, generator=g) < 0.4) * (torch.rand(shape, generator=g) < 0.7)
+        for _ in range(3)
+    ]
     for module, dtype in ((cpu, torch.float32), (reference, torch.float64)):
         p, m, v = start.to(dtype).clone(), torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)
         for step, gradient in enumerate(gradients, start=1):
