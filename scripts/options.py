@@ -108,7 +108,7 @@ class Running:
     rate: Annotated[float | None, value("R", "the family's own")] = None
     """Base learning rate."""
     samples: Annotated[int | None, value("N", "the family's own")] = None
-    """Field evaluations per step, to which the batch of rays adapts; fewer need less memory."""
+    """Field evaluations per step at the start, to which the batch of rays adapts; fewer need less memory."""
     checkpoint_seconds: Annotated[float | None, value("S", "60")] = None
     """Save a checkpoint whenever so many seconds have passed."""
     checkpoint_steps: Annotated[int | None, value("N")] = None

@@ -147,7 +147,7 @@ def memory_parts(scene: Scene, options: TrainOptions) -> dict[str, float]:
     shapes = [tuple(p.shape) for p in field.parameters()]
     widths = sum(shape[0] for shape in shapes if len(shape) == 2 and max(shape) <= 1024)
     numbers = sum(p.numel() for p in field.parameters())
-    samples = recipe_for(options.field).with_overrides(options.rate, options.samples).samples
+    samples = recipe_for(options.field).with_overrides(options.rate, options.samples).samples_at(1.0)
     return {
         "images": float(scene.split_bytes("train")),
         "field": float(numbers * 4 * STATES + sum(b.numel() * b.element_size() for b in field.buffers())),

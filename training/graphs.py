@@ -145,7 +145,7 @@ class GraphedSteps:
 
     def __init__(self, trainer: Trainer, record: bool = True) -> None:
         self.trainer, self.record = trainer, record
-        self.room = ROOM * trainer.recipe.samples
+        self.room = ROOM * trainer.recipe.samples_at(1.0)
         self.steps: dict[int, StaticStep] = {}
         self.wanted, self.times = 0, 0
         self.usable: bool | None = None

@@ -218,7 +218,7 @@ class Trainer:
 
     def _adapt(self, samples: int, rays: int) -> None:
         """Follow the target number of samples, smoothly, so that a lucky batch does not triple the next one's memory."""
-        wanted = rays * self.recipe.samples / max(samples, 1)
+        wanted = rays * self.recipe.samples_at(self.budget.progress) / max(samples, 1)
         self.rays = int(min(max(wanted, 0.5 * rays, 64), 1.5 * rays, self.recipe.max_rays))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from fieldmorph.errors import UserError
 from fieldmorph.representations.field import Field
 from fieldmorph.training import TrainOptions, evaluate, load_run_or_field, read_config, train
 from fieldmorph.training.checkpoint import checkpoints
+from fieldmorph.training.recipes import recipe_for
 from fieldmorph.training.trainer import StepStats, Trainer
 
 SMALL = TrainOptions(
@@ -56,6 +58,16 @@ def test_training_learns_the_ball(ball_scene: Scene, tmp_path: Path) -> None:
     assert len(trained.images) == 2 and trained.protocol["background"] == "white"
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 200 and rows[-1]["psnr"] > rows[0]["psnr"]
+
+
+def test_batches_grow_to_the_end_of_the_budget(ball_scene: Scene, tmp_path: Path) -> None:
+    seen: list[int] = []
+    train(ball_scene, replace(SMALL, steps=200), tmp_path / "run", callbacks=[lambda trainer, stats: seen.append(stats.samples)])
+    middle, end = np.mean(seen[95:105]), np.mean(seen[-10:])
+    growth = recipe_for("hashgrid").growth
+    assert growth > 2.0
+    assert 0.7 * SMALL.samples * growth < end < 1.4 * SMALL.samples * growth
+    assert 0.7 * SMALL.samples * growth**0.5 < middle < 1.4 * SMALL.samples * growth**0.5
 
 
 def test_stopped_and_resumed_equals_uninterrupted(ball_scene: Scene, tmp_path: Path) -> None:
