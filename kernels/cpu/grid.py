@@ -11,6 +11,7 @@ from ..lowered import DENSE, HASHED
 from .fields import encode_tile, handover_backward, handover_family, handover_tile, is_family, scatter_tile
 from .jit import OVERLOAD, TILE, device
 from .mlp import mlp_backward, mlp_forward
+from .rows import WIDTH, gather4, scatter4
 from .simd import prefetch
 
 _Y, _Z = np.uint32(2654435761), np.uint32(805459861)
@@ -88,17 +89,9 @@ def level_corners(resolution, kind, start, size, unit, uoff, rows, weights):  # 
 @device
 def gather_level(table, features, rows, weights, x, xoff):  # type: ignore[no-untyped-def]
     """x [F, 64] = weighted sum of the table rows at the 8 corners."""
-    if features == 4:
-        for s in range(TILE):
-            a, b, c, d = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
-            for corner in range(8):
-                at = np.int64(rows[corner * TILE + s]) * 4
-                w = weights[corner * TILE + s]
-                a += w * table[at]
-                b += w * table[at + 1]
-                c += w * table[at + 2]
-                d += w * table[at + 3]
-            x[xoff + s], x[xoff + TILE + s], x[xoff + 2 * TILE + s], x[xoff + 3 * TILE + s] = a, b, c, d
+    if features == WIDTH:
+        for s in range(0, TILE, WIDTH):
+            gather4(table, rows, weights, s, x, xoff)
     elif features == 2:
         for s in range(TILE):
             a, b = np.float32(0.0), np.float32(0.0)
@@ -120,16 +113,9 @@ def gather_level(table, features, rows, weights, x, xoff):  # type: ignore[no-un
 @device
 def scatter_level(grad, features, rows, weights, dx, dxoff, count):  # type: ignore[no-untyped-def]
     """The transpose of :func:`gather_level`, in the order of the samples."""
-    if features == 4:
+    if features == WIDTH:
         for s in range(count):
-            a, b, c, d = dx[dxoff + s], dx[dxoff + TILE + s], dx[dxoff + 2 * TILE + s], dx[dxoff + 3 * TILE + s]
-            for corner in range(8):
-                at = np.int64(rows[corner * TILE + s]) * 4
-                w = weights[corner * TILE + s]
-                grad[at] += w * a
-                grad[at + 1] += w * b
-                grad[at + 2] += w * c
-                grad[at + 3] += w * d
+            scatter4(grad, rows, weights, s, dx, dxoff)
     else:
         for s in range(count):
             for corner in range(8):
