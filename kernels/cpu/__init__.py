@@ -10,7 +10,7 @@ How it is put together
     half     storage with half precision; ``derived`` what is kept until a tensor changes
     fields   what a family provides; ``grid`` is the example, ``vm``, ``cp``, ``voxels``, ``hybrid``, ``saliency`` the others,
              ``query`` one moment of a time query, ``layered`` edited scenes made of them, ``voxels_half`` voxels to look at
-    vec16    16 floats as one value; ``factors`` what vm and cp share
+    vec16    16 floats as one value; ``rows`` table rows of four; ``factors`` what vm and cp share
     plan     Lowered -> NamedTuple + sizes + where gradients go
     drive, drive_back   the fused renderer and its backward pass, for every family
     points   the same for single positions (evaluate, density)
