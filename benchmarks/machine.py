@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import statistics
@@ -20,17 +21,31 @@ def settle(device: torch.device | str) -> None:
         torch.cuda.synchronize(device)
 
 
+REST = 0.02
+"""Seconds before every measurement: PyTorch's OpenMP threads spin for a while after their work, on the next one's cores."""
+LEAST = 0.03
+"""Seconds a measurement takes at least: shorter work is done several times, behind a first time that wakes threads and caches."""
+
+
 def timed(works: Sequence[Callable[[], Any]], repeats: int, device: torch.device | str = "cpu") -> list[float]:
     """Median seconds of each piece of work; the pieces take turns, so that a busy moment hits all of them. One unmeasured turn first."""
-    spent: list[list[float]] = [[] for _ in works]
-    for turn in range(repeats + 1):
-        for place, work in enumerate(works):
-            settle(device)
-            start = time.perf_counter()
+
+    def seconds(work: Callable[[], Any], times: int) -> float:
+        settle(device)
+        start = time.perf_counter()
+        for _ in range(times):
             work()
-            settle(device)
-            if turn:
-                spent[place].append(time.perf_counter() - start)
+        settle(device)
+        return (time.perf_counter() - start) / times
+
+    first = [seconds(work, 1) for work in works]
+    spent: list[list[float]] = [[] for _ in works]
+    for _ in range(repeats):
+        for place, work in enumerate(works):
+            time.sleep(REST)
+            if first[place] < LEAST:
+                first[place] = seconds(work, 1)
+            spent[place].append(seconds(work, max(1, math.ceil(LEAST / first[place]))))
     return [statistics.median(times) for times in spent]
 
 
