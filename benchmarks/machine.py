@@ -36,7 +36,7 @@ def timed(works: Sequence[Callable[[], Any]], repeats: int, device: torch.device
         for _ in range(times):
             work()
         settle(device)
-        return (time.perf_counter() - start) / times
+        return max(time.perf_counter() - start, 1e-6) / times
 
     first = [seconds(work, 1) for work in works]
     spent: list[list[float]] = [[] for _ in works]

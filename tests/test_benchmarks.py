@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,10 +21,20 @@ from fieldmorph.scripts import cli
 
 
 def test_timings_take_turns() -> None:
+    """Short work is done several times in its turn, behind one that does not count; long work once."""
     order: list[str] = []
-    seconds = timed([lambda: order.append("a"), lambda: order.append("b")], 3)
-    assert order == ["a", "b"] * 4
-    assert len(seconds) == 2 and min(seconds) >= 0
+
+    def work(name: str, seconds: float) -> None:
+        order.append(name)
+        time.sleep(seconds)
+
+    seconds = timed([lambda: work("short", 0.004), lambda: work("long", 0.05)], 3)
+    turns = [name for name, _ in itertools.groupby(order)]
+    assert turns == ["short", "long"] * 4
+    assert order.count("long") == 4
+    assert order.count("short") > 8
+    assert 0.004 <= seconds[0] < seconds[1]
+    assert seconds[1] >= 0.05
 
 
 def test_the_view_holds_samples_of_the_shell_ray_by_ray() -> None:
