@@ -1,7 +1,8 @@
 """Pictures of changing size on the screen, within Dear PyGui's rules for raw textures.
 
 A raw texture keeps a pointer into our array, reads it unchecked as float32 RGBA at every drawn frame, and cannot change its size.
-So there is one per size with an array of its own, written only between frames, and one that goes is deleted a frame later.
+One that is deleted keeps its memory. So there are few, of rounded sizes, each with an array of its own that is written
+only between frames; a picture fills a corner of one and says which.
 """
 
 from __future__ import annotations
@@ -11,37 +12,43 @@ from numpy.typing import NDArray
 
 from . import gui
 
-KEPT = 6
-"""Sizes kept alive; the scheduler uses few."""
+ROUND = 128
+"""Sides of textures are multiples of this."""
+ROOM = 1.6
+"""A texture serves pictures of at least its area over this: all of it is read at every frame."""
 
 
 class Textures:
-    """Raw textures by size, in a registry of their own."""
+    """Raw textures that are used again, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = gui.add_texture_registry()
-        self._known: dict[tuple[int, int], tuple[int, NDArray[np.float32]]] = {}
-        self._leaving: list[tuple[int, NDArray[np.float32]]] = []
+        self._known: list[tuple[int, NDArray[np.float32]]] = []
 
-    def show(self, rgba: NDArray[np.float32]) -> int:
-        """Copy a picture [H, W, 4] float32 into the texture of its size and return its tag. Between frames, on the GUI's thread."""
+    def show(self, rgba: NDArray[np.float32]) -> tuple[int, tuple[float, float]]:
+        """Copy a picture [H, W, 4] float32 into a texture; its tag, and where in it (u, v) the picture ends.
+
+        To be called between frames, on the GUI's thread.
+        """
         if rgba.dtype != np.float32 or rgba.ndim != 3 or rgba.shape[2] != 4 or 0 in rgba.shape:
             raise ValueError(f"a texture takes float32 [H, W, 4], got {rgba.dtype} {list(rgba.shape)}")
-        size = (rgba.shape[1], rgba.shape[0])
-        found = self._known.pop(size, None)
-        if found is None:
-            memory = np.ascontiguousarray(rgba).copy()
-            tag = gui.add_raw_texture(*size, memory, format=gui.mvFormat_Float_rgba, parent=self.registry)
-            found = (tag, memory)
-        else:
-            np.copyto(found[1], rgba)
-        self._known[size] = found  # the newest last
-        return found[0]
+        height, width = rgba.shape[:2]
+        tag, memory = self._fitting(height, width)
+        rows, columns = memory.shape[:2]
+        memory[:height, :width] = rgba
+        # What lies beyond the edge is blended into it.
+        memory[:height, width : width + 1] = rgba[:, -1:]
+        memory[height : height + 1, :width] = rgba[-1:]
+        memory[height : height + 1, width : width + 1] = rgba[-1:, -1:]
+        return tag, (width / columns, height / rows)
 
-    def sweep(self) -> None:
-        """After a drawn frame: let go of sizes no longer shown."""
-        for tag, _ in self._leaving:
-            gui.delete_item(tag)
-        self._leaving = []
-        while len(self._known) > KEPT:
-            self._leaving.append(self._known.pop(next(iter(self._known))))
+    def _fitting(self, height: int, width: int) -> tuple[int, NDArray[np.float32]]:
+        """The smallest texture at hand that a picture fits without much to spare, else a new one."""
+        fitting = [k for k in self._known if k[1].shape[0] >= height and k[1].shape[1] >= width]
+        rows, columns = (-(-side // ROUND) * ROUND for side in (height, width))
+        found = min(fitting, key=lambda k: k[1].size, default=None)
+        if found is not None and found[1].shape[0] * found[1].shape[1] <= ROOM * rows * columns:
+            return found
+        memory = np.zeros((rows, columns, 4), np.float32)
+        self._known.append((gui.add_raw_texture(columns, rows, memory, format=gui.mvFormat_Float_rgba, parent=self.registry), memory))
+        return self._known[-1]

@@ -166,7 +166,6 @@ class Window:
         gui.render_dearpygui_frame()
         self.drawn_at = time.perf_counter()
         self.draw_seconds = self.drawn_at - begin
-        self.view.textures.sweep()
         self._pace(now)
 
     def close(self) -> None:
