@@ -73,9 +73,8 @@ def distill_field(
     device = resolve_device(options.device)
     if options.photographs and scene is None:
         raise UserError("a last stage on photographs needs photographs; name a dataset with --data, or leave out --photographs")
-    recipe = replace(
-        recipe_for(options.to).with_overrides(rate=options.rate, samples=options.samples), growth=1.0
-    )  # lessons are of one size
+    recipe = recipe_for(options.to).with_overrides(rate=options.rate, samples=options.samples)
+    recipe = replace(recipe, growth=1.0)  # lessons are of one size
     budget = Budget(options.steps, options.seconds)
     torch.manual_seed(options.seed)
     teacher = frozen(teacher.to(device), options)

@@ -32,14 +32,12 @@ class Recipe:
         return replace(self, rate=self.rate if rate is None else rate, samples=self.samples if samples is None else samples)
 
 
+# Steps and finest level go together, and what growing batches bring: docs/training.md.
+_GRID = Recipe(rate=2e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.3, final=0.03), steps_per_diagonal=384, growth=8.0)
+
 RECIPES: dict[str, Recipe] = {
-    # Steps and finest level go together, and what growing batches bring: docs/training.md.
-    "hashgrid": Recipe(
-        rate=2e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.3, final=0.03), steps_per_diagonal=384, growth=8.0
-    ),
-    "hybrid": Recipe(
-        rate=2e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.3, final=0.03), steps_per_diagonal=384, growth=8.0
-    ),
+    "hashgrid": _GRID,
+    "hybrid": _GRID,
     "vm": Recipe(rate=4e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.05)),
     "cp": Recipe(rate=4e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.05)),
     "voxels": Recipe(rate=0.4, samples=32_768, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.05)),

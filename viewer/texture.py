@@ -44,11 +44,11 @@ class Textures:
 
     def _fitting(self, height: int, width: int) -> tuple[int, NDArray[np.float32]]:
         """The smallest texture at hand that a picture fits without much to spare, else a new one."""
-        fitting = [k for k in self._known if k[1].shape[0] >= height and k[1].shape[1] >= width]
         rows, columns = (-(-side // ROUND) * ROUND for side in (height, width))
-        found = min(fitting, key=lambda k: k[1].size, default=None)
-        if found is not None and found[1].shape[0] * found[1].shape[1] <= ROOM * rows * columns:
-            return found
+        most = ROOM * rows * columns * 4
+        fitting = [k for k in self._known if k[1].shape[0] >= height and k[1].shape[1] >= width and k[1].size <= most]
+        if fitting:
+            return min(fitting, key=lambda k: k[1].size)
         memory = np.zeros((rows, columns, 4), np.float32)
         self._known.append((gui.add_raw_texture(columns, rows, memory, format=gui.mvFormat_Float_rgba, parent=self.registry), memory))
         return self._known[-1]

@@ -23,6 +23,9 @@ def adam_rows(param, grad, m, v, width, rate, beta1, beta2, inverse, eps, sparse
     size = param.shape[0]
     chunk = _CHUNK * width
     a1, a2 = np.float32(1.0) - beta1, np.float32(1.0) - beta2
+    whole = LANES % width == 0  # then sixteen numbers at once are whole rows
+    every = (1 << width) - 1 if whole else 1  # the bits of a row
+    firsts = ((1 << LANES) - 1) // every
     while True:
         start = fetch_add(counter, 0, 1) * chunk
         if start >= size:
@@ -37,9 +40,7 @@ def adam_rows(param, grad, m, v, width, rate, beta1, beta2, inverse, eps, sparse
             if clear:
                 grad[start:stop] = _F0
             continue
-        blocks = (stop - start) // LANES if LANES % width == 0 else 0  # whole rows, sixteen numbers at once
-        every = (1 << width) - 1
-        firsts = ((1 << LANES) - 1) // every
+        blocks = (stop - start) // LANES if whole else 0
         for block in range(blocks):
             at = start + block * LANES
             touches = nonzero16(grad, at)

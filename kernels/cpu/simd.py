@@ -42,14 +42,36 @@ def _store(builder: Any, value: Any, pointer: Any) -> None:
     builder.store(value, builder.bitcast(pointer, _VEC.as_pointer()), align=4)
 
 
-def _splat(builder: Any, scalar: Any) -> Any:
-    one = builder.insert_element(ir.Constant(_VEC, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(one, ir.Constant(_VEC, ir.Undefined), ir.Constant(_MASKS, [0] * LANES))
+def _pick(lanes: list[int]) -> Any:
+    """The mask of a shuffle."""
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+
+
+def _splat(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
+    nothing = ir.Constant(ir.VectorType(_F32, lanes), ir.Undefined)
+    one = builder.insert_element(nothing, scalar, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(one, nothing, _pick([0] * lanes))
 
 
 def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_VEC, [_VEC] * 3), "llvm.fmuladd.v16f32")
+    kind = a.type
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fmuladd.v{kind.count}f32")
     return builder.call(function, [a, b, c])
+
+
+def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """As many vectors as each has lanes (a power of two), transposed."""
+    r, lanes = list(rows), len(rows)
+    h = lanes // 2
+    while h:
+        low = _pick([lane if not lane & h else lanes + lane - h for lane in range(lanes)])
+        high = _pick([lane + h if not lane & h else lanes + lane for lane in range(lanes)])
+        for j in range(lanes):
+            if not j & h:
+                a, b = r[j], r[j + h]
+                r[j], r[j + h] = builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)
+        h //= 2
+    return r
 
 
 def _int(value: int) -> Any:
@@ -126,14 +148,7 @@ def transpose(typing: Any, x: Any, xoff: Any, y: Any, yoff: Any, rows: Any) -> A
         with cgutils.for_range(builder, blocks, intp=_I64) as row, cgutils.for_range(builder, _int(TILE // LANES), intp=_I64) as column:
             down, across = builder.mul(row.index, _int(LANES)), builder.mul(column.index, _int(LANES))
             corners = [builder.add(builder.mul(builder.add(down, _int(j)), _int(TILE)), across) for j in range(LANES)]
-            r = [_load(builder, builder.gep(source, [corner])) for corner in corners]
-            for h in (8, 4, 2, 1):
-                low = ir.Constant(_MASKS, [lane if not lane & h else LANES + lane - h for lane in range(LANES)])
-                high = ir.Constant(_MASKS, [lane + h if not lane & h else LANES + lane for lane in range(LANES)])
-                for j in range(LANES):
-                    if not j & h:
-                        a, b = r[j], r[j + h]
-                        r[j], r[j + h] = builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)
+            r = _turned(builder, [_load(builder, builder.gep(source, [corner])) for corner in corners])
             for j in range(LANES):
                 place = builder.add(builder.mul(builder.add(across, _int(j)), rows), down)
                 _store(builder, r[j], builder.gep(target, [place]))

@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
-from .simd import _I64, _MASKS, _VEC, _ZERO, LANES, _data, _fma, _load, _splat, _store
+from .simd import _I64, _MASKS, _VEC, _ZERO, LANES, _data, _fma, _load, _splat, _store, _turned
 
 _BITS = ir.VectorType(ir.IntType(1), LANES)
 _WIDE = ir.VectorType(_I64, LANES)
@@ -181,14 +181,7 @@ def turn(typing: Any, x: Any, xoff: Any, xstride: Any, y: Any, yoff: Any, ystrid
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source = _data(context, builder, signature.args[0], args[0], args[1])
         target = _data(context, builder, signature.args[3], args[3], args[4])
-        r = [_load(builder, builder.gep(source, [builder.mul(ir.Constant(_I64, j), args[2])])) for j in range(LANES)]
-        for h in (8, 4, 2, 1):
-            low = ir.Constant(_MASKS, [lane if not lane & h else LANES + lane - h for lane in range(LANES)])
-            high = ir.Constant(_MASKS, [lane + h if not lane & h else LANES + lane for lane in range(LANES)])
-            for j in range(LANES):
-                if not j & h:
-                    a, b = r[j], r[j + h]
-                    r[j], r[j + h] = builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)
+        r = _turned(builder, [_load(builder, builder.gep(source, [builder.mul(ir.Constant(_I64, j), args[2])])) for j in range(LANES)])
         for j in range(LANES):
             _store(builder, r[j], builder.gep(target, [builder.mul(ir.Constant(_I64, j), args[5])]))
         return context.get_dummy_value()

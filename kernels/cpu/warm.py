@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -194,13 +193,6 @@ def _family(kind: str | Lowered) -> str | None:
     return next((name for name, tiny in TINY.items() if kind_of(tiny()) is kind_of(kind)), None)
 
 
-def _work(kind: str | Lowered) -> Callable[[], None] | None:
-    family = _family(kind)
-    if family is not None:
-        return partial(compile_for, TINY[family]())
-    return None if isinstance(kind, str) else partial(compile_look, kind)
-
-
 def warm_up(
     kinds: Iterable[str | Lowered] = ("hashgrid",),
     background: bool = True,
@@ -214,8 +206,9 @@ def warm_up(
         message: told when compiling takes noticeable time, and when it is done. From the background thread.
     """
     named = [name for kind in kinds for name in (ALSO.get(kind, (kind,)) if isinstance(kind, str) else (kind,))]
-    families = [family for family in map(_family, named) if family is not None]
-    jobs = [job for job in map(_work, named) if job is not None]
+    known = [(kind, _family(kind)) for kind in named]
+    families = [family for _, family in known if family is not None]
+    looks = [kind for kind, family in known if family is None and not isinstance(kind, str)]
 
     def work() -> None:
         begin = time.perf_counter()
@@ -229,8 +222,10 @@ def warm_up(
         speaker.start()
         try:
             compile_in_children(families, PARTS)
-            for job in jobs:
-                job()
+            for family in families:
+                compile_for(TINY[family]())
+            for lowered in looks:
+                compile_look(lowered)
         finally:
             done.set()
             speaker.join()

@@ -235,7 +235,7 @@ def test_more_samples_than_the_first_guess_of_memory() -> None:
 
 
 @pytest.mark.parametrize("sparse", [True, False])
-@pytest.mark.parametrize("shape", [(1003, 1), (1003, 2), (1000, 4), (1001, 4), (37, 3), (101, 8), (33, 16), (64, 32)], ids=str)
+@pytest.mark.parametrize("shape", [(1003, 1), (1003, 2), (1000, 4), (1001, 4), (37, 3), (101, 8), (33, 16), (64, 32), (7, 80)], ids=str)
 def test_adam(sparse: bool, shape: tuple[int, int]) -> None:
     g = torch.Generator().manual_seed(0)
     start, states = torch.randn(shape, generator=g), []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from session import Screen, needs_window
 from viewer_fields import BLUE, GREEN, blocks
 
 from fieldmorph.representations.field_file import save_field
@@ -18,3 +20,12 @@ def field_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     save_field(blocks(), files[0])
     save_field(blocks(left=GREEN, right=BLUE), files[1])
     return files
+
+
+@pytest.fixture
+def empty_screen() -> Iterator[Screen]:
+    """One on which no viewer is open yet."""
+    needs_window()
+    found = Screen()
+    yield found
+    found.close()

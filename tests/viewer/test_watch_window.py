@@ -7,20 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from session import PATIENCE, Screen, needs_window
-
-
-@pytest.fixture
-def screen() -> Iterator[Screen]:
-    needs_window()
-    found = Screen()
-    yield found
-    found.close()
+from session import PATIENCE, Screen
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +48,9 @@ def end_of(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def test_training_under_a_window_saves_at_ctrl_c(screen: Screen, scene: Path, tmp_path: Path) -> None:
+def test_training_under_a_window_saves_at_ctrl_c(empty_screen: Screen, scene: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = watched(screen, tmp_path, "train", scene, "--field", "voxels", "--out", run, "--seconds", 3600)
+    process = watched(empty_screen, tmp_path, "train", scene, "--field", "voxels", "--out", run, "--seconds", 3600)
     process.send_signal(signal.SIGINT)
     output = end_of(process)
     assert process.returncode == 130, output
@@ -67,12 +58,12 @@ def test_training_under_a_window_saves_at_ctrl_c(screen: Screen, scene: Path, tm
     assert list((run / "checkpoints").glob("step-*"))
 
 
-def test_distilling_goes_on_when_the_window_is_closed(screen: Screen, field_files: list[Path], tmp_path: Path) -> None:
+def test_distilling_goes_on_when_the_window_is_closed(empty_screen: Screen, field_files: list[Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = watched(screen, tmp_path, "distill", field_files[0], "--to", "voxels", "--out", run, "--seconds", 5)
+    process = watched(empty_screen, tmp_path, "distill", field_files[0], "--to", "voxels", "--out", run, "--seconds", 5)
     quit_keys = ["mousemove", "300", "300", "keydown", "ctrl", "keydown", "q", "sleep", "0.3", "keyup", "q", "keyup", "ctrl"]
     find = ["xdotool", "search", "--onlyvisible", "--name", "fieldmorph"]
-    env = {**os.environ, "DISPLAY": screen.display}
+    env = {**os.environ, "DISPLAY": empty_screen.display}
     begin = time.monotonic()
     while subprocess.run(find, env=env, capture_output=True).returncode == 0 and time.monotonic() - begin < PATIENCE:
         subprocess.run(["xdotool", *quit_keys], env=env, check=True, capture_output=True)

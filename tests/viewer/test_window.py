@@ -196,15 +196,6 @@ def test_screenshot_beside_the_window(window: Session) -> None:
     assert share(image, RED) > 0.02
 
 
-@pytest.fixture
-def empty_screen() -> Iterator[Screen]:
-    """One on which no viewer is open yet."""
-    needs_window()
-    found = Screen()
-    yield found
-    found.close()
-
-
 def test_command_line_opens_a_window_and_ctrl_c_ends_it(empty_screen: Screen, field_files: list[Path], tmp_path: Path) -> None:
     screen = empty_screen
     env = {**os.environ, "DISPLAY": screen.display, "XDG_CONFIG_HOME": str(tmp_path)}
