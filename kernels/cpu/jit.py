@@ -15,6 +15,7 @@ import numba
 from numba.core import config
 
 from .cache import kernel_cache
+from .closed import ClosedCompiler
 
 FASTMATH = {"contract", "reassoc", "arcp", "nsz", "afn"}
 """No nnan, no ninf: inputs may hold NaN, and comparisons with it must mean what they say."""
@@ -47,14 +48,15 @@ def exact_inlined(function: Callable[..., Any]) -> Any:
 
 
 def _entry(function: Callable[..., Any], **options: Any) -> Any:
+    options = {"nogil": True, "error_model": "numpy", "pipeline_class": ClosedCompiler, **options}
     folder = kernel_cache()
     if folder is None:
-        return numba.njit(nogil=True, error_model="numpy", **options)(function)
+        return numba.njit(**options)(function)
     # The locator reads the setting when a function is decorated; other packages keep theirs.
     before = config.CACHE_DIR
     config.CACHE_DIR = str(folder)
     try:
-        return numba.njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+        return numba.njit(cache=True, **options)(function)
     finally:
         config.CACHE_DIR = before
 

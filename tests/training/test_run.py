@@ -18,6 +18,7 @@ import torch
 from fieldmorph.datasets.scene import Scene
 from fieldmorph.errors import UserError
 from fieldmorph.representations.field import Field
+from fieldmorph.representations.field_file import load_field
 from fieldmorph.training import TrainOptions, evaluate, load_run_or_field, read_config, train
 from fieldmorph.training.checkpoint import checkpoints
 from fieldmorph.training.recipes import recipe_for
@@ -81,27 +82,26 @@ def test_stopped_and_resumed_equals_uninterrupted(ball_scene: Scene, tmp_path: P
     assert [json.loads(line)["step"] for line in lines] == sorted({json.loads(line)["step"] for line in lines})
 
 
-def test_killed_and_resumed_equals_uninterrupted(ball: Path, ball_scene: Scene, tmp_path: Path) -> None:
-    options = replace(SMALL, steps=400, checkpoint_steps=20)
-    whole = train(ball_scene, options, tmp_path / "whole")
-    program = (
-        "import sys; from pathlib import Path\n"
-        "from fieldmorph.datasets.scene import load_scene; from fieldmorph.training import train, read_config\n"
-        "data, options = read_config(Path(sys.argv[1])); train(load_scene(data), options, Path(sys.argv[1]), resume=True)\n"
-    )
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "config.yaml").write_text((tmp_path / "whole" / "config.yaml").read_text())
-    process = subprocess.Popen([sys.executable, "-c", program, str(run)])
+def test_killed_and_resumed_equals_uninterrupted(ball: Path, tmp_path: Path) -> None:
+    """As a user meets it: three processes, of which the second is killed and the third goes on where it was."""
+    verb = [sys.executable, "-m", "fieldmorph", "train"]
+    command = [*verb, str(ball), "--field", "hashgrid", "--steps", "400", "--seed", "3", "--samples", "2048", "--checkpoint-steps", "20"]
+    for name, number in SMALL.family_options.items():
+        command += ["--set", f"{name}={number}"]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True, timeout=300)
+    process = subprocess.Popen([*command, "--out", str(run)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not checkpoints(run) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert checkpoints(run), "the child wrote no checkpoint before it was killed"
-    rest = train(ball_scene, options, run, resume=True)
-    assert rest.step == 400
-    same(whole.field, rest.field)
+    assert not (run / "field.field").exists(), "the child finished before it was killed"
+    subprocess.run([*verb, "--resume", "--out", str(run)], check=True, capture_output=True, timeout=300)
+    ends = [checkpoints(folder)[-1] for folder in (whole, run)]
+    assert [end.name for end in ends] == ["step-00000400"] * 2
+    same(*(load_field(end / "field.field") for end in ends))
 
 
 def test_interrupt_saves_and_says_unfinished(ball_scene: Scene, tmp_path: Path) -> None:
