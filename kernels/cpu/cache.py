@@ -20,7 +20,10 @@ from pathlib import Path
 import platformdirs
 
 ENVIRONMENT = "FIELDMORPH_CACHE"
-_COMPILED = (b"\n@device", b"\n@exact", b"\n@kernel", b"@intrinsic", b"\n@overload", b"NamedTuple", b"intrinsic(", b"numba.njit", b"JITCodeLibrary")
+_COMPILED = (
+    *(b"\n@device", b"\n@exact", b"\n@kernel", b"@intrinsic", b"\n@overload", b"NamedTuple"),
+    *(b"intrinsic(", b"numba.njit", b"JITCodeLibrary"),
+)
 
 
 def user_cache() -> Path:
