@@ -11,19 +11,23 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..render.types import RenderSettings
-from ..representations.field import Field, truncated_exp
+from ..kernels.reference import Evaluation
+from ..render.renderer import render_rays
+from ..render.types import Rays, RenderSettings
+from ..representations.field import Field
 from ..training.budget import Budget
 from ..training.recipes import Recipe
 from ..training.teacher import Lesson, Teacher
 from ..training.trainer import BatchSource, Objective, Trainer, under
 from .active import HardPoses, HardRays, heavy_points
-from .lessons import LessonPool, reuse_for
+from .lessons import PICTURES, LessonPool, reuse_for
 from .losses import clamped, density_shift, rms
 from .options import DistillOptions
 
 OTHERS = 0.1
-"""Share of the light points that are compared all the same in the stages before rays, so that space in front of matter is not forgotten."""
+"""Share of the light points that are compared all the same, so that space in front of matter is not forgotten."""
+BESIDE = 0.3
+"""Rays whose points are compared in the stage of rays, relative to the rays that are rendered."""
 
 
 class NoPhotographs:
@@ -40,10 +44,10 @@ class NoPhotographs:
 
 
 class Distiller(Trainer):
-    """A :class:`Trainer` whose steps compare the student with a teacher at the same points of the same rays.
+    """A :class:`Trainer` whose steps compare the student with a teacher: at points of the teacher's rays, and along whole rays.
 
-    The teacher marches; the student is evaluated at the very samples that make up the teacher's picture, once, with
-    gradients.  ``photographs`` are what the last stage trains on, if there is one.
+    Points cost the teacher a march and an answer each, so they are kept and learned from several times; whole rays come from
+    the fused renderer, are as cheap as photographs, and are always new. ``photographs`` are what the last stage trains on, if there is one.
     """
 
     def __init__(
@@ -61,10 +65,19 @@ class Distiller(Trainer):
         self.teacher, self.options = teacher, options
         self.handover = student.has_handover and teacher.field.has_handover
         self.hard_rays = HardRays()
+
+        def bits() -> Tensor:
+            return (teacher.field if options.inherit else self.field).occupancy.bits
+
+        reuse = reuse_for(teacher.field, student)
         self.lessons = LessonPool(
-            teacher,
-            reuse_for(teacher.field, student),
-            (lambda: teacher.field.occupancy.bits) if options.inherit else (lambda: self.field.occupancy.bits),
+            teacher.poses.draw, lambda cameras, rays, generator: teacher.lesson(cameras, rays, generator, bits=bits()), reuse
+        )
+        self.pictures = LessonPool(
+            teacher.poses.draw,
+            # A student that did not inherit the teacher's occupancy may show something where the teacher shows nothing.
+            lambda cameras, rays, generator: teacher.pictures(cameras, rays, generator, all_rays=not options.inherit),
+            max(PICTURES, reuse // 8),
             HardPoses() if options.active_images else None,
         )
 
@@ -92,76 +105,73 @@ class Distiller(Trainer):
         return self._points(stage, progress)
 
     def _points(self, stage: str, progress: float) -> Objective:
-        """Stages 1 and 2: the student is evaluated only at the points its losses look at; nothing is rendered."""
-        lesson = self.lessons.next(self.rays, self.generator)
-        positions, directions = lesson.positions()
-        index: Tensor | None = None
-        if self.options.active_points:
-            chosen = heavy_points(lesson.weight, lesson) | (torch.rand(lesson.samples, generator=self.generator) < OTHERS).to(
-                positions.device
-            )
-            index = chosen.nonzero()[:, 0]
-            positions, directions = positions.index_select(0, index), directions.index_select(0, index)
-        with kernels.gradients_in_place():
-            found = self.field.evaluate(positions, directions)
-        terms = self._point_terms(lesson, found.log_density, found.features, found.rgb, index, index, colors=stage == "points")
-        color = found.rgb.detach() - (lesson.color if index is None else lesson.color.index_select(0, index))
-        mse = color.square().mean() if color.numel() else color.sum()
-        return Objective(self._sum(terms, progress), mse, len(lesson), len(positions), stage, terms)
+        """Stages 1 and 2: nothing is rendered."""
+        terms, mse, lesson, samples = self._compared(self.rays, colors=stage == "points")
+        return Objective(self._sum(terms, progress), mse, lesson, samples, stage, terms)
 
     def _rays(self, progress: float) -> Objective:
-        """Stage 3: all losses, and the colours of whole rays over random backgrounds."""
+        """Stage 3: colours of whole rays, over random backgrounds, and at some of the points all losses of the stages before."""
         hard = self.hard_rays.draw(self.generator) if self.options.active_rays else None
-        lesson = self.lessons.next(self.rays - (0 if hard is None else len(hard)), self.generator)
+        lesson = self.pictures.next(self.rays - (0 if hard is None else len(hard)), self.generator)
+        fresh = len(lesson)
         if hard is not None:
             lesson = Lesson.joined([lesson, hard])
-        positions, directions = lesson.positions()
-        space, theirs = self.field.space, self.teacher.field.space
-        background = torch.rand(len(lesson), 3, generator=self.generator).to(positions.device)
+        background = torch.rand(len(lesson), 3, generator=self.generator).to(lesson.rgb.device)
         with kernels.gradients_in_place():
-            found = self.field.evaluate(positions, directions)
-            density = found.gate * truncated_exp(found.log_density)
-            seen = kernels.ops(positions.device).composite(
-                density, found.rgb, lesson.t, lesson.delta * (space.scale / theirs.scale), lesson.offsets, self.settings.termination
-            )
+            rays = Rays(lesson.origins, lesson.directions)
+            seen = render_rays(self.field, rays, self.settings, background=torch.zeros(3), generator=self.generator)
             prior = self.field.regularization(self.budget.step)
-        index = None
-        if self.options.active_points:
-            heavy = heavy_points(lesson.weight, lesson) | heavy_points(seen.weights.detach(), lesson)
-            index = heavy.nonzero()[:, 0]
-        terms = self._point_terms(lesson, found.log_density, found.features, found.rgb, None, index, colors=True)
         difference = (seen.rgb - lesson.rgb) - (seen.opacity - lesson.opacity)[:, None] * background
+        terms, _, _, _ = self._compared(max(1, round(BESIDE * self.rays)), colors=True)
         terms["rgb"] = rms(difference)
         if prior is not None:
             terms["prior"] = prior
         wrong = difference.detach()
-        self.lessons.feedback(lesson, wrong.square().sum(-1))
+        self.pictures.feedback(lesson, wrong.square().sum(-1))
         if self.options.active_rays:
             self.hard_rays.put(lesson, wrong.abs().sum(-1))
-        mse = wrong[: len(lesson) - (0 if hard is None else len(hard))].square().mean()
-        return Objective(self._sum(terms, progress), mse, len(lesson), lesson.samples, "rays", terms)
+        assert seen.cost is not None
+        return Objective(self._sum(terms, progress), wrong[:fresh].square().mean(), len(lesson), int(seen.cost.sum()), "rays", terms)
 
-    def _point_terms(
-        self,
-        lesson: Lesson,
-        log_density: Tensor,
-        features: Tensor,
-        rgb: Tensor,
-        evaluated: Tensor | None,
-        compared: Tensor | None,
-        *,
-        colors: bool,
-    ) -> dict[str, Tensor]:
-        """The losses at points: of the student's answers at the lesson's samples ``evaluated``, those ``compared`` (None: all)."""
+    def _compared(self, rays: int, *, colors: bool) -> tuple[dict[str, Tensor], Tensor, int, int]:
+        """The losses at points along about ``rays`` rays, how wrong their colours are, how many rays and points that were.
+
+        The student answers only at the points that are compared: with active points those that weigh most for the teacher, or
+        for the student as it would be composited there, and some of the others.
+        """
+        lesson = self.lessons.next(rays, self.generator)
+        positions, directions = lesson.positions()
+        index: Tensor | None = None
+        if self.options.active_points:
+            some = (torch.rand(lesson.samples, generator=self.generator) < OTHERS).to(positions.device)
+            chosen = heavy_points(lesson.weight, lesson) | heavy_points(self._weights(lesson, positions), lesson) | some
+            index = chosen.nonzero()[:, 0]
+            positions, directions = positions.index_select(0, index), directions.index_select(0, index)
+        with kernels.gradients_in_place():
+            found = self.field.evaluate(positions, directions)
+        terms = self._point_terms(lesson, found, index, colors=colors)
+        color = found.rgb.detach() - (lesson.color if index is None else lesson.color.index_select(0, index))
+        return terms, color.square().mean() if color.numel() else color.sum(), len(lesson), len(positions)
+
+    @torch.no_grad()
+    def _weights(self, lesson: Lesson, positions: Tensor) -> Tensor:
+        """What share of its ray each sample would be if the student were rendered there, [M]."""
+        scale = self.field.space.scale / self.teacher.field.space.scale
+        density = self.field.density(positions)
+        seen = kernels.ops(positions.device).composite(
+            density, lesson.color, lesson.t, lesson.delta * scale, lesson.offsets, self.settings.termination
+        )
+        weights: Tensor = seen.weights
+        return weights
+
+    def _point_terms(self, lesson: Lesson, found: Evaluation, index: Tensor | None, *, colors: bool) -> dict[str, Tensor]:
+        """The losses at points: the student's answers at the lesson's samples ``index`` (None: all) against the teacher's."""
 
         def theirs(values: Tensor) -> Tensor:
-            return values if compared is None else values.index_select(0, compared)
+            return values if index is None else values.index_select(0, index)
 
-        def mine(values: Tensor) -> Tensor:
-            return values if compared is None or evaluated is compared else values.index_select(0, compared)
-
+        s = found.log_density
         goal = theirs(lesson.log_density) + density_shift(self.teacher.field.space, self.field.space)
-        s = mine(log_density)
         if self.options.clamp:
             goal, s = clamped(goal), clamped(s)
         if not s.numel():
@@ -169,10 +179,10 @@ class Distiller(Trainer):
         apart = s - goal
         terms: dict[str, Tensor] = {}
         if self.handover:
-            terms["features"] = rms(torch.cat([apart[:, None], mine(features) - theirs(lesson.features)], 1))
+            terms["features"] = rms(torch.cat([apart[:, None], found.features - theirs(lesson.features)], 1))
         if colors:
             terms["density"] = rms(apart)
-            terms["color"] = rms(mine(rgb) - theirs(lesson.color))
+            terms["color"] = rms(found.rgb - theirs(lesson.color))
         return terms
 
     def _sum(self, terms: dict[str, Tensor], progress: float) -> Tensor:
@@ -187,8 +197,9 @@ class Distiller(Trainer):
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, facts = super().state()
-        mine, facts["lessons"] = self.lessons.state()
-        tensors.update({f"lessons.{name}": tensor for name, tensor in mine.items()})
+        for pool in ("lessons", "pictures"):
+            mine, facts[pool] = getattr(self, pool).state()
+            tensors.update({f"{pool}.{name}": tensor for name, tensor in mine.items()})
         for i, lesson in enumerate(self.hard_rays.memory):
             tensors.update({f"hard.{i}.{name}": tensor for name, tensor in lesson.tensors().items()})
         facts["hard"] = len(self.hard_rays.memory)
@@ -196,5 +207,6 @@ class Distiller(Trainer):
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         super().load_state(tensors, facts)
-        self.lessons.load_state(under("lessons.", tensors), facts["lessons"])
+        for pool in ("lessons", "pictures"):
+            getattr(self, pool).load_state(under(f"{pool}.", tensors), facts[pool])
         self.hard_rays.memory = [Lesson(**under(f"hard.{i}.", tensors)) for i in range(int(facts["hard"]))]

@@ -10,11 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..representations.bake import read_off
 from ..representations.field import Field
 from ..representations.occupancy import Occupancy
 from ..representations.options import FieldOptions
-from ..representations.registry import build
+from ..representations.registry import build, get_family
+from ..representations.voxels import VoxelField, VoxelOptions
 
+COARSE_TO_FINE = ("start", "final", "marks")
+READ_OFF_RATE = 0.25
+"""Learning rate, relative to the family's, of a student that begins as what was read off: near its goal, larger steps lead away."""
 FACTS = ("cameras", "background", "near", "fingerprint", "color_space", "world_transform", "steps")
 """Metadata that stays true of the student."""
 
@@ -27,6 +32,25 @@ def new_student(teacher: Field, family: str, options: FieldOptions | Mapping[str
     student.metadata.update({key: copy.deepcopy(teacher.metadata[key]) for key in FACTS if key in teacher.metadata})
     student.metadata["history"] = [*teacher.metadata.get("history", [teacher.family]), f"distilled to {family}"]
     return student.to(teacher.device)
+
+
+def fine_from_the_start(family: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a student that is read off: at its last resolution at once, over the box that matter fills.
+
+    What the user says about it stays as it is.
+    """
+    options = get_family(family).options
+    if options is not VoxelOptions or any(name in given for name in COARSE_TO_FINE):
+        return dict(given)
+    return {**given, "start": VoxelOptions.final, "marks": (0.0,)}
+
+
+@torch.no_grad()
+def inherit_content(student: Field, teacher: Field) -> None:
+    """Read the teacher off at the vertices of a student of voxels."""
+    if isinstance(student, VoxelField):
+        student.milestone(0.0)  # the box and the vertices that matter needs
+        read_off(teacher, student)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..render.camera import Camera
 from ..representations.field import Field
-from ..training.teacher import VIEWS, Lesson, Teacher
+from ..training.teacher import VIEWS, Lesson
 from ..training.trainer import under
 from .active import SHARE, HardPoses, worst_views
 
@@ -22,8 +22,14 @@ LESSONS = 16
 """Lessons kept."""
 FIRST = 2
 """Lessons asked for before the first step."""
+PICTURES = 1
+"""How often a ray of which only the colour is known is learned from: fused kernels render it sooner than a student learns it."""
 LEAST = 4
 """Rays of a pose that must have been trained before its error counts."""
+
+
+Draw = Callable[[int, torch.Generator], list[Camera]]
+Ask = Callable[[list[Camera], int, torch.Generator], Lesson]
 
 
 @dataclass
@@ -51,12 +57,13 @@ class LessonPool:
     """Parts of random lessons, one after another; after every ``reuse`` rays learned, a fresh one takes the oldest's place.
 
     Args:
-        bits: the occupancy to march through, asked whenever a lesson is made.
+        draw: where to look from: number of cameras, generator -> cameras.
+        ask: makes a lesson: cameras, rays, generator -> lesson.
         poses: memory of hard poses (PVD-AL, level 1), or None.
     """
 
-    def __init__(self, teacher: Teacher, reuse: int, bits: Callable[[], Tensor], poses: HardPoses | None) -> None:
-        self.teacher, self.reuse, self.bits, self.poses = teacher, reuse, bits, poses
+    def __init__(self, draw: Draw, ask: Ask, reuse: int, poses: HardPoses | None = None) -> None:
+        self.draw, self.ask, self.reuse, self.poses = draw, ask, reuse, poses
         self.kept: list[_Kept] = []
         self.used = 0
         self.made = 0
@@ -84,10 +91,10 @@ class LessonPool:
         self._current.rays.index_add_(0, view, torch.ones_like(view, dtype=torch.float32))
 
     def _make(self, generator: torch.Generator) -> None:
-        cameras = self.teacher.poses.draw(VIEWS, generator)
+        cameras = self.draw(VIEWS, generator)
         if self.poses is not None:
             cameras = self.poses.mix(cameras, self._worst(), generator)
-        lesson = self.teacher.lesson(cameras, RAYS, generator, bits=self.bits())
+        lesson = self.ask(cameras, RAYS, generator)
         zeros = torch.zeros(len(cameras), device=lesson.rgb.device)
         self.kept.append(_Kept(lesson, cameras, zeros, zeros.clone()))
         del self.kept[:-LESSONS]

@@ -22,16 +22,16 @@ class DistillOptions(RunOptions):
     """Family of the student."""
     time: float | None = None
     """The moment, from 0 to 1, that a teacher that moves is frozen at."""
-    features_until: float = 1 / 15
+    features_until: float = 0.15
     """Share of the budget at which the stage of features ends (PVD: 2,000 of 30,000 steps)."""
-    points_until: float = 1 / 6
+    points_until: float = 0.5
     """Share at which the stage of density and colour ends and rays begin (PVD: 5,000 of 30,000)."""
     stage_rates: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Learning rate of each stage relative to the schedule's."""
     feature_weight: float = 0.02
     density_weight: float = 0.006
     color_weight: float = 0.01
-    feature_decay: float = 150.0
+    feature_decay: float = 10.0
     """Features' weight falls by exp(-this x share of the budget) (PVD: 0.995 per step of 30,000)."""
     progressive: bool = True
     """Go through the stages; otherwise all losses act from the start (PVD-AL's released default)."""

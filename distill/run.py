@@ -19,6 +19,7 @@ from ..render.renderer import render_image
 from ..representations.field import Field
 from ..representations.field_file import Precision
 from ..representations.registry import get_family
+from ..representations.voxels import VoxelField
 from ..training.batches import PhotoBatches
 from ..training.budget import Budget
 from ..training.callbacks import Checkpoints, MetricsLog
@@ -41,7 +42,7 @@ from ..training.run import (
 from ..training.teacher import Teacher
 from ..training.trainer import Callback, StepStats, Trainer
 from .distiller import Distiller
-from .inherit import inherit_occupancy, inherit_weights, new_student
+from .inherit import READ_OFF_RATE, fine_from_the_start, inherit_content, inherit_occupancy, inherit_weights, new_student
 from .options import DistillOptions
 
 LONGEST = 256
@@ -74,7 +75,9 @@ def distill_field(
     if options.photographs and scene is None:
         raise UserError("a last stage on photographs needs photographs; name a dataset with --data, or leave out --photographs")
     recipe = recipe_for(options.to).with_overrides(rate=options.rate, samples=options.samples)
-    recipe = replace(recipe, growth=1.0)  # lessons are of one size
+    recipe = replace(recipe, growth=1.0)  # what large batches average out, noise of photographs, a teacher's rays lack
+    if options.inherit and options.rate is None and get_family(options.to).field is VoxelField:
+        recipe = replace(recipe, rate=READ_OFF_RATE * recipe.rate)
     budget = Budget(options.steps, options.seconds)
     torch.manual_seed(options.seed)
     teacher = frozen(teacher.to(device), options)
@@ -83,10 +86,7 @@ def distill_field(
     if snapshot:
         student = snapshot.field
     else:
-        student = new_student(teacher, options.to, options.family_options, options.seed)
-        if options.inherit:
-            inherit_weights(student, teacher)
-            inherit_occupancy(student.occupancy, teacher.occupancy)
+        student = _beginner(teacher, options, budget)
     photographs = PhotoBatches(scene, "train", device) if scene is not None and options.photographs else None
     shown = TrainOptions(background="learned" if student.background is not None else "auto")
     behind = background_source(shown, scene, student) if scene is not None else _black
@@ -101,6 +101,19 @@ def distill_field(
             watchers = [*watchers, SideBySide(out, teacher, options.view_seconds, log)]
         saver = Checkpoints(out, options.checkpoint_seconds, options.checkpoint_steps)
         return run_to_end(distiller, out, log, saver, watchers, callbacks, precision)
+
+
+def _beginner(teacher: Field, options: DistillOptions, budget: Budget) -> Field:
+    """The student as it begins; what it takes to inherit counts as learning."""
+    if not options.inherit:
+        return new_student(teacher, options.to, options.family_options, options.seed)
+    budget.start()
+    student = new_student(teacher, options.to, fine_from_the_start(options.to, options.family_options), options.seed)
+    inherit_weights(student, teacher)
+    inherit_occupancy(student.occupancy, teacher.occupancy)
+    inherit_content(student, teacher)
+    budget.pause()
+    return student
 
 
 def frozen(teacher: Field, options: DistillOptions) -> Field:

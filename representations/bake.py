@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -52,37 +52,49 @@ def bake(
         voxels *= max(0.5, 0.98 * max_rows / kept)
     links = torch.full(grid, -1, dtype=torch.int32, device=device)
     links[keep] = torch.arange(kept, dtype=torch.int32, device=device)
-    index = keep.nonzero()
-    density = torch.empty(kept, device=device)
-    sh = torch.empty(kept, 3 * degree**2, device=device)
-    directions = even_directions(3 * degree**2).to(device)
-    basis = kernels.ops(device).spherical_harmonics(directions, degree)
-    fit = torch.linalg.pinv(basis.double()).float()  # [B, D]
-    known = torch.empty(kept, dtype=torch.bool, device=device)
-    ask = _asker(field)
-    for begin in range(0, kept, _CHUNK):
-        part = slice(begin, begin + _CHUNK)
-        unit = torch.stack([axis[index[part, a]] for a, axis in enumerate(axes)], -1)
-        positions = space.from_unit(unit.clamp(1e-6, 1.0 - 1e-6))
-        density[part] = _mean_density(field, unit, grid).clamp_min(math.exp(baked.options.empty)).log()
-        known[part] = field.density(positions) > math.exp(baked.options.empty)
-        total: Tensor | None = None
-        for number, direction in enumerate(directions):
-            rgb = ask(positions, direction.expand(positions.shape[0], 3).contiguous())
-            term = torch.logit(rgb, eps=_EPSILON)[:, :, None] * fit[:, number]  # [N, 3, B]
-            total = term if total is None else total + term
-        assert total is not None
-        sh[part] = total.reshape(-1, sh.shape[1])
-        if progress is not None:
-            progress(min(1.0, (begin + _CHUNK) / kept))
-    _spread(sh, known, links, index)
-    baked.take(links, density, sh)
+    baked.take(links, torch.empty(kept, device=device), torch.empty(kept, 3 * degree**2, device=device))
+    read_off(field, baked, progress)
     if field.background is not None:
         baked.add_background()
         assert baked.background is not None
         baked.background.copy_(field.background)
     baked.metadata = {**field.metadata, "history": [*field.metadata.get("history", []), f"baked from {field.family} into voxels"]}
     return baked
+
+
+@torch.no_grad()
+def read_off(field: Field, voxels: VoxelField, progress: Callable[[float], None] | None = None) -> None:
+    """Give every row of ``voxels`` what ``field`` shows around its vertex; the two may have different boxes in one world.
+
+    Args:
+        progress: told the finished share in (0, 1].
+    """
+    grid, device, empty = voxels.grid, voxels.links.device, voxels.options.empty
+    vertices = voxels.vertices()
+    index = torch.stack([vertices // (grid[1] * grid[2]), vertices // grid[2] % grid[1], vertices % grid[2]], -1)
+    size = torch.tensor(grid, device=device) - 1
+    density, sh = torch.empty_like(voxels.density_data), torch.empty_like(voxels.sh_data)
+    directions = even_directions(sh.shape[1]).to(device)
+    basis = kernels.ops(device).spherical_harmonics(directions, voxels.options.degree)
+    fit = torch.linalg.pinv(basis.double()).float()  # [B, D]
+    known = torch.empty(voxels.rows, dtype=torch.bool, device=device)
+    shift = math.log(field.space.scale / voxels.space.scale)  # density is per length of a field's own box
+    for begin in range(0, voxels.rows, _CHUNK):
+        part = slice(begin, begin + _CHUNK)
+        unit = index[part] / size
+        positions = voxels.space.from_unit(unit.clamp(1e-6, 1.0 - 1e-6))
+        density[part] = _mean_density(field, voxels, unit).log().add(shift).clamp_min(empty)
+        known[part] = field.density(positions) > math.exp(empty)
+        total: Tensor | None = None
+        for number, rgb in enumerate(_colors(field, positions, directions)):
+            term = torch.logit(rgb, eps=_EPSILON)[:, :, None] * fit[:, number]  # [N, 3, B]
+            total = term if total is None else total + term
+        assert total is not None
+        sh[part] = total.reshape(-1, sh.shape[1])
+        if progress is not None:
+            progress(min(1.0, (begin + _CHUNK) / voxels.rows))
+    _spread(sh, known, voxels.links, index)
+    voxels.take(voxels.links, density, sh)
 
 
 def _spread(values: Tensor, known: Tensor, links: Tensor, index: Tensor, rounds: int = 2) -> None:
@@ -120,20 +132,21 @@ def even_directions(count: int) -> Tensor:
     return torch.stack([flat * angle.cos(), flat * angle.sin(), z], -1).float()
 
 
-def _mean_density(field: Field, unit: Tensor, grid: tuple[int, int, int]) -> Tensor:
+def _mean_density(field: Field, voxels: VoxelField, unit: Tensor) -> Tensor:
     """Density [N] averaged over the voxel around each vertex: logarithms interpolated between inside and outside eat surfaces away."""
-    half = 0.25 / (torch.tensor(grid, device=unit.device) - 1)
+    half = 0.25 / (torch.tensor(voxels.grid, device=unit.device) - 1)
     total = torch.zeros_like(unit[:, 0])
     for corner in itertools.product((-1.0, 1.0), repeat=3):
         place = unit + half * torch.tensor(corner, device=unit.device)
-        total += field.density(field.space.from_unit(place.clamp(1e-6, 1.0 - 1e-6)))
+        total += field.density(voxels.space.from_unit(place.clamp(1e-6, 1.0 - 1e-6)))
     return total / 8.0
 
 
-def _asker(field: Field) -> Callable[[Tensor, Tensor], Tensor]:
-    """positions, directions -> rgb [N, 3], by the fused kernel where it can."""
-    ops, lowered = kernels.ops(field.device), field.lower()
-    if lowered is not None and ops.supports(lowered) is None:
-        fused = lowered
-        return lambda positions, directions: ops.evaluate(fused, positions, directions).rgb
-    return lambda positions, directions: field.color(field.geometry(positions).features, directions)
+def _colors(field: Field, positions: Tensor, directions: Tensor) -> Iterator[Tensor]:
+    """rgb [N, 3] at positions [N, 3], seen along each of ``directions`` [D, 3] in turn."""
+    many = [direction.expand(positions.shape[0], 3).contiguous() for direction in directions]
+    if field.has_handover:  # what does not depend on the direction is asked for once
+        features = field.evaluate(positions, many[0]).features
+        yield from (field.color(features, each) for each in many)
+    else:
+        yield from (field.evaluate(positions, each).rgb for each in many)

@@ -184,7 +184,7 @@ class VoxelField(Field):
     def _penalised(self, step: int) -> tuple[Tensor, Tensor]:
         """A run of consecutive rows [n], and the rows [n, 3] of their next neighbours along x, y, z (-1: none)."""
         if self._vertices is None or self._vertices.shape[0] != self.rows or self._vertices.device != self.links.device:
-            self._vertices = self._vertices_of_rows()
+            self._vertices = self.vertices()
         _, y_size, z_size = self.grid
         flat = self.links.view(-1)
         count = max(1, int(self.options.subset * self.rows))
@@ -197,7 +197,7 @@ class VoxelField(Field):
             neighbours.append(torch.where(inside, flat[torch.where(inside, vertex + stride, vertex)].long(), -1))
         return here, torch.stack(neighbours, -1)
 
-    def _vertices_of_rows(self) -> Tensor:
+    def vertices(self) -> Tensor:
         """Flat index of the vertex that links to each row, [rows]; rows nobody links to get vertex 0."""
         flat = self.links.view(-1)
         linked = (flat >= 0).nonzero()[:, 0]

@@ -84,13 +84,13 @@ class Distill(Running, Compute, FamilyOptions, Talk):
         self.claim()
         device = self.choose_device()
         options, source, data = self._options()
-        warm_up = WarmUp(options.to, device)
+        warm_up = WarmUp(options.to, device, points=True)
         from ..distill.run import frozen
         from ..training import load_run_or_field
 
         teacher = load_run_or_field(source, device=str(device))
         shown = frozen(teacher, options)
-        more = WarmUp(teacher.family, device)
+        more = WarmUp(teacher.family, device, points=True)
         scene = None if data is None else open_scene(data)
         progress.say(f"teacher {source}: {teacher.family}, {sum(p.numel() for p in teacher.parameters()):,} parameters")
         if scene is not None:

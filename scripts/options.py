@@ -66,15 +66,18 @@ class Compute:
 
 
 class WarmUp:
-    """Loads or compiles, in the background, the kernels a family or a field needs; ``wait`` before their time is measured."""
+    """Loads or compiles, in the background, the kernels a family or a field needs; ``wait`` before their time is measured.
 
-    def __init__(self, what: str | Field, device: torch.device) -> None:
+    ``points``: what a distillation needs, too.
+    """
+
+    def __init__(self, what: str | Field, device: torch.device, *, points: bool = False) -> None:
         from ..kernels import ops
 
         kind = what if isinstance(what, str) else what.lower() or what.family
 
         start = getattr(ops(device), "warm_up", None)  # only compiled kernels have one
-        self._thread = None if start is None else start([kind], background=True, message=progress.say)
+        self._thread = None if start is None else start([kind], background=True, message=progress.say, points=points)
 
     def wait(self) -> None:
         if self._thread is not None:

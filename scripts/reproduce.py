@@ -59,12 +59,12 @@ class Reproduce(Compute, Talk):
         start_folder(self.out, EXPERIMENT_FILES if self.overwrite else ())
         return Experiment(self.out, scene, watch, device=str(device), seed=self.seed, views=self.views)
 
-    def warm_up(self, experiment: Experiment, families: tuple[str, ...]) -> None:
-        """Compile before anything is timed."""
+    def warm_up(self, experiment: Experiment, families: tuple[str, ...], *, points: bool = False) -> None:
+        """Compile before anything is timed; ``points``: what distillation needs, too."""
         import torch
 
         for family in dict.fromkeys(families):
-            WarmUp(family, torch.device(experiment.device)).wait()
+            WarmUp(family, torch.device(experiment.device), points=points).wait()
 
 
 def watch(title: str, work: Callable[[Callback], TrainResult]) -> TrainResult:
@@ -118,7 +118,7 @@ class AnyToAny(Reproduce):
         for family in named:
             get_family(family)
         experiment = self.start()
-        self.warm_up(experiment, named)
+        self.warm_up(experiment, named, points=True)
         from ..benchmarks.distillation import any_to_any
 
         path = any_to_any(experiment, teachers, students, teacher_seconds=self.teacher_seconds, seconds=self.seconds, ablate=pairs)
@@ -179,7 +179,7 @@ class HashToMLP(Reproduce):
         for name in ("seconds", "scratch_seconds", "teacher_seconds"):
             positive(name.replace("_", "-"), getattr(self, name))
         experiment = self.start()
-        self.warm_up(experiment, ("hashgrid", "mlp"))
+        self.warm_up(experiment, ("hashgrid", "mlp"), points=True)
         from ..benchmarks.distillation import hash_to_mlp
         from ..training import load_run_or_field
 

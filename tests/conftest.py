@@ -33,9 +33,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
     cpu.load()
     from fieldmorph.kernels.cpu.children import compile_in_children
-    from fieldmorph.kernels.cpu.warm import PARTS, TINY
+    from fieldmorph.kernels.cpu.warm import PARTS, POINTS, TINY
 
-    compile_in_children(TINY, PARTS)
+    compile_in_children(TINY, (*PARTS, POINTS))
 
 
 @pytest.fixture(scope="session")

@@ -179,6 +179,40 @@ class Teacher:
             missing -= max(hit.numel(), missing // 64)
         return Lesson.joined(kept) if kept else found
 
+    @torch.no_grad()
+    def pictures(self, cameras: Sequence[Camera], rays: int, generator: torch.Generator, *, all_rays: bool = False) -> Lesson:
+        """A lesson without samples: only the colours of whole rays, which one fused call renders, at twice the steps.
+
+        Args:
+            all_rays: keep those that meet no occupied cell, too; they show nothing.
+        """
+        along, view = self.draw_rays(cameras, rays if all_rays else 2 * rays, generator)
+        seen = render_rays(self.field, along, replace(self.settings, steps=2 * self.settings.steps, jitter=False, background="none"))
+        if not all_rays:
+            assert seen.cost is not None
+            hit = (seen.cost > 0).nonzero()[:rays, 0]
+            along = Rays(along.origins.index_select(0, hit), along.directions.index_select(0, hit))
+            view, rgb, opacity = (x.index_select(0, hit) for x in (view, seen.rgb, seen.opacity))
+        else:
+            rgb, opacity = seen.rgb, seen.opacity
+        device = self.field.device
+        none, index = torch.zeros(0, device=device), torch.zeros(0, dtype=torch.int64, device=device)
+        return Lesson(
+            origins=along.origins,
+            directions=along.directions,
+            view=view,
+            rgb=rgb,
+            opacity=opacity,
+            counts=torch.zeros_like(view),
+            ray=index,
+            t=none,
+            delta=none,
+            log_density=none,
+            weight=none,
+            features=none.reshape(0, 0),
+            color=none.reshape(0, 3),
+        )
+
 
 class TeacherBatches:
     """A teacher in the place of photographs: a :class:`BatchSource` of rays with the colours the field gives them.

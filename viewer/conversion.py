@@ -73,7 +73,7 @@ def warm_up(family: str, message: Callable[[str], None]) -> None:
     """Load or compile the kernels of a family; the first time on a machine that takes a while, and is said."""
     start = getattr(kernels.ops("cpu"), "warm_up", None)
     if start is not None:
-        start([family], background=False, message=message)
+        start([family], background=False, message=message, points=True)
 
 
 def pack_copy(field: Field, file: Path, goal: Goal, data: Path | None, follow: Follow) -> Packed:

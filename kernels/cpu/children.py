@@ -24,28 +24,30 @@ def compile_in_children(names: Iterable[str], parts: tuple[str, ...]) -> None:
     Where no folder can be written, or no child started, nothing happens and the caller compiles for itself.
     """
     folder = kernel_cache()
-    missing = [] if folder is None else [name for name in names if not _mark(folder, name).exists()]
-    if folder is None or not missing:
+    if folder is None:
         return
+    names = tuple(names)
+    missing = {part: [name for name in names if not _mark(folder, name, part).exists()] for part in parts}
     path = os.pathsep.join(place for place in sys.path if place)  # the package may be found only because it stands there
     environment = {**os.environ, ENVIRONMENT: str(folder.parent), "PYTHONPATH": path}
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
-    children: list[subprocess.Popen[bytes]] = []
+    children: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for part in parts:
-            child = subprocess.Popen([sys.executable, "-c", PROGRAM, part, *missing], **quiet)  # type: ignore[call-overload]
-            children.append(child)
-        ends = [child.wait() for child in children]
-        if not any(ends):
-            for name in missing:
-                _mark(folder, name).touch()
+            if missing[part]:
+                command = [sys.executable, "-c", PROGRAM, part, *missing[part]]
+                children[part] = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]
+        for part, child in children.items():
+            if child.wait() == 0:
+                for name in missing[part]:
+                    _mark(folder, name, part).touch()
     except OSError:
         return
     finally:
-        for child in children:
+        for child in children.values():
             if child.poll() is None:
                 child.kill()
 
 
-def _mark(folder: Path, name: str) -> Path:
-    return folder / f"{name}.complete"
+def _mark(folder: Path, name: str, part: str) -> Path:
+    return folder / f"{name}.{part}.complete"

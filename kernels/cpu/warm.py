@@ -26,8 +26,9 @@ from ..lowered import (
     VoxelEncoding,
 )
 from .children import compile_in_children
+from .compositing import composite
 from .factor_ops import vm_products
-from .marching import box_range
+from .marching import box_range, march
 from .optim import adam_
 from .plan import kind_of, make_plan, supports
 from .pointwise import evaluate, evaluate_density
@@ -118,6 +119,8 @@ ALSO = {"mixed": ("vm", "moment")}
 
 PARTS = ("pictures", "gradients")
 """Halves of a family's kernels that take about as long to compile."""
+POINTS = "points"
+"""What a distillation needs besides: answers at points, with gradients, and rays made of them."""
 
 
 def compile_for(lowered: Lowered, parts: tuple[str, ...] = PARTS) -> None:
@@ -144,6 +147,8 @@ def compile_for(lowered: Lowered, parts: tuple[str, ...] = PARTS) -> None:
             for parameter in parameters:
                 zero = torch.zeros_like(parameter)
                 adam_(parameter, zero, zero, zero, 1, 0.0, sparse=parameter.dim() == 2)
+    if POINTS in parts:
+        _compile_points(lowered, parameters)
 
 
 def compile_part(part: str, *families: str) -> None:
@@ -157,6 +162,21 @@ def _picture(lowered: Lowered) -> None:
     bits = torch.ones(1, 1, 1, dtype=torch.bool)
     rays = (torch.tensor([[0.5, 0.5, -1.0]]), torch.tensor([[0.0, 0.0, 1.0]]), near, far, torch.full((1,), 0.5))
     render_rays(lowered, bits, *rays, torch.tensor([0.0, math.sqrt(3.0)]), 1.0)
+
+
+def _compile_points(lowered: Lowered, parameters: list[Tensor]) -> None:
+    """A lesson of one ray, asked, answered with gradients, and composited."""
+    origin, direction, zero = torch.tensor([[0.5, 0.5, 0.0]]), torch.tensor([[0.0, 0.0, 1.0]]), torch.zeros(1)
+    bits, edges = torch.ones(1, 1, 1, dtype=torch.bool), torch.tensor([0.0, 1.0])
+    march(origin, direction, zero, zero + 1.0, zero, edges, bits, lowered.lower, lowered.upper, lowered.unbounded)
+    with torch.no_grad():
+        evaluate(lowered, origin, direction)
+    with torch.enable_grad(), gradients_in_place():
+        for parameter in parameters:
+            parameter.requires_grad_()
+        found = evaluate(lowered, origin, direction)
+        seen = composite(found.log_density.exp(), found.rgb, zero, zero + 1.0, torch.tensor([0, 1]))
+        (seen.rgb.sum() + found.features.sum()).backward()
 
 
 def _compile_times() -> None:
@@ -197,6 +217,7 @@ def warm_up(
     kinds: Iterable[str | Lowered] = ("hashgrid",),
     background: bool = True,
     message: Callable[[str], None] | None = None,
+    points: bool = False,
 ) -> threading.Thread | None:
     """Load or compile the kernels that training and rendering fields of families ``kinds`` need; unknown families need none.
 
@@ -204,6 +225,7 @@ def warm_up(
         kinds: names of families, or fields themselves: of an edited one, what its picture needs.
         background: return a started daemon thread at once; otherwise return None when everything is ready.
         message: told when compiling takes noticeable time, and when it is done. From the background thread.
+        points: what a distillation needs, too.
     """
     named = [name for kind in kinds for name in (ALSO.get(kind, (kind,)) if isinstance(kind, str) else (kind,))]
     known = [(kind, _family(kind)) for kind in named]
@@ -221,9 +243,10 @@ def warm_up(
         speaker = threading.Thread(target=announce, daemon=True)
         speaker.start()
         try:
-            compile_in_children(families, PARTS)
+            parts = (*PARTS, POINTS) if points else PARTS
+            compile_in_children(families, parts)
             for family in families:
-                compile_for(TINY[family]())
+                compile_for(TINY[family](), parts)
             for lowered in looks:
                 compile_look(lowered)
         finally:

@@ -19,11 +19,12 @@ def lesson(rays: int = 300) -> Lesson:
     return teacher.lesson(teacher.poses.draw(16, generator), rays, generator)
 
 
-def side(taught: Lesson) -> torch.Tensor:
-    """Weighted mean x of what each ray sees, [R]."""
-    positions, _ = taught.positions()
-    total = torch.zeros(len(taught)).index_add_(0, taught.ray, taught.weight * positions[:, 0])
-    return total / taught.opacity.clamp_min(1e-6)
+def aim(taught: Lesson) -> torch.Tensor:
+    """x where each ray enters the ball of radius 0.6 that the teacher shows, or passes it, [R]."""
+    along = -(taught.origins * taught.directions).sum(-1)
+    missed = (taught.origins + along[:, None] * taught.directions).square().sum(-1)
+    along = along - (0.36 - missed).clamp_min(0.0).sqrt()
+    return (taught.origins + along[:, None] * taught.directions)[:, 0]
 
 
 def test_worst_views_are_those_with_the_largest_mean_error() -> None:
@@ -99,14 +100,14 @@ def test_sampling_concentrates_where_the_student_is_wrong() -> None:
     run = Distiller(student, Teacher(teacher, steps=64), wanted, recipe, Budget(400), eval_settings(student), lambda n, g: torch.zeros(3))
     for _ in range(BATCHES + 40):
         run.step()
-    remembered = side(Lesson.joined(run.hard_rays.memory))
-    offered = side(Lesson.joined([kept.lesson for kept in run.lessons.kept]))
+    remembered = aim(Lesson.joined(run.hard_rays.memory))
+    offered = aim(Lesson.joined([kept.lesson for kept in run.pictures.kept]))
     assert 0.3 < float((offered > 0).float().mean()) < 0.7
-    assert float((remembered > 0).float().mean()) > 0.95
-    while run.lessons.made < 6:
-        run.lessons.used += 4000  # as if more had been learned
+    assert float((remembered > -2.0 / 23).float().mean()) > 0.95, "but for a voxel's width, over which the wrong colours fade"
+    while run.pictures.made < 6:
+        run.pictures.used += 500  # as if more had been learned
         run.step()
-    assert run.lessons.poses is not None
-    hard = [camera.position[0] for camera in run.lessons.poses.cameras]
-    drawn = [camera.position[0] for kept in run.lessons.kept for camera in kept.cameras]
+    assert run.pictures.poses is not None
+    hard = [camera.position[0] for camera in run.pictures.poses.cameras]
+    drawn = [camera.position[0] for kept in run.pictures.kept for camera in kept.cameras]
     assert sum(hard) / len(hard) > 1.0 + sum(drawn) / len(drawn)

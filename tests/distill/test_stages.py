@@ -11,12 +11,14 @@ import torch
 from distill_cases import BOX, SMALL, ball, options
 
 from fieldmorph.distill import Distiller, DistillOptions, distill_field
-from fieldmorph.distill.inherit import inherit_occupancy, inherit_weights, new_student, resized
+from fieldmorph.distill.agreement import agreement
+from fieldmorph.distill.inherit import fine_from_the_start, inherit_content, inherit_occupancy, inherit_weights, new_student, resized
 from fieldmorph.distill.losses import HIGHEST, LOWEST, clamped, density_shift, rms
 from fieldmorph.representations.field import Field
 from fieldmorph.representations.occupancy import Occupancy
 from fieldmorph.representations.registry import build
 from fieldmorph.representations.space import Space
+from fieldmorph.representations.voxels import VoxelOptions
 from fieldmorph.training.budget import Budget
 from fieldmorph.training.evaluation import eval_settings
 from fieldmorph.training.recipes import recipe_for
@@ -48,7 +50,7 @@ def hash_teacher() -> Field:
 
 def test_stages_share_the_budget() -> None:
     wanted = DistillOptions(photographs=0.2)
-    assert [wanted.stage_at(p, True) for p in (0.0, 0.06, 0.07, 0.16, 0.17, 0.79, 0.8, 1.0)] == [
+    assert [wanted.stage_at(p, True) for p in (0.0, 0.14, 0.15, 0.49, 0.5, 0.79, 0.8, 1.0)] == [
         *("features", "features", "points", "points", "rays", "rays", "photographs", "photographs")
     ]
     assert wanted.stage_at(0.0, handover=False) == "points"
@@ -130,6 +132,21 @@ def test_inherited_occupancy_covers_the_teachers(theirs: int, mine: int) -> None
     assert not bool((at(teacher) & ~at(student)).any())
     assert student.occupied_fraction < 0.5
     assert torch.equal(resized(teacher.bits, theirs), teacher.bits)
+
+
+def test_voxels_begin_as_what_can_be_read_off() -> None:
+    """From a teacher of another kind and box: before any step the student shows the teacher's picture."""
+    teacher = hash_teacher()
+    teacher.occupancy.restrict(ball().occupancy.bits)
+    wanted = fine_from_the_start("voxels", {"degree": 2, "occupancy": 32, "max_rows": 40_000})
+    assert wanted["start"] == VoxelOptions.final and wanted["marks"] == (0.0,)
+    assert fine_from_the_start("voxels", {"start": 24}) == {"start": 24} and fine_from_the_start("vm", {}) == {}
+    student = new_student(teacher, "voxels", wanted, 0)
+    inherit_occupancy(student.occupancy, teacher.occupancy)
+    blank = agreement(student, teacher)
+    inherit_content(student, teacher)
+    assert student.space.size[0] < 0.9 * teacher.space.size[0], "the box shrinks to where matter is"
+    assert agreement(student, teacher) > max(25.0, blank + 10.0)
 
 
 def test_without_inheritance_the_student_finds_its_own_occupancy(tmp_path: Path) -> None:

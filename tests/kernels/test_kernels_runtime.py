@@ -114,13 +114,30 @@ def test_the_warm_up_takes_fields_too(monkeypatch: pytest.MonkeyPatch) -> None:
     from fieldmorph.kernels.cpu import warm
 
     asked: list[str] = []
-    monkeypatch.setattr(warm, "compile_for", lambda lowered: asked.append(type(lowered.encoding).__name__))
+    monkeypatch.setattr(warm, "compile_for", lambda lowered, parts: asked.append(type(lowered.encoding).__name__))
     monkeypatch.setattr(warm, "compile_in_children", lambda families, parts: asked.append(f"children: {' '.join(families)}"))
     monkeypatch.setattr(warm, "compile_look", lambda lowered: asked.append(f"look at {type(lowered.encoding).__name__}"))
     field = grid_field()
     layered = replace(field, encoding=LayeredEncoding(((field, torch.ones(1, 1, 1, dtype=torch.bool)),), ()))
     warm.warm_up(["vm", "no such family", field, layered], background=False)
     assert asked == ["children: vm hashgrid", "VMEncoding", "GridEncoding", "look at LayeredEncoding"]
+
+
+def test_a_distillation_compiles_nothing_more(tmp_path: Path) -> None:
+    """After its warm-up, answers at points with gradients come from the cache."""
+    program = (
+        "import torch\n"
+        "from fieldmorph.kernels import cpu, gradients_in_place\n"
+        "from fieldmorph.kernels.cpu import points, warm\n"
+        "cpu.warm_up(['voxels'], background=False, points=True)\n"
+        "field = warm.tiny_voxels()\n"
+        "field.encoding.density.requires_grad_()\n"
+        "cpu.evaluate(field, torch.zeros(1, 3), torch.tensor([[0.0, 0.0, 1.0]])).rgb.sum().backward()\n"
+        "print(sum(points.points_backward.stats.cache_misses.values()), len(points.points_backward.stats.cache_hits))\n"
+    )
+    environment = {**os.environ, "FIELDMORPH_CACHE": str(tmp_path)}
+    found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
+    assert found.stdout.split() == ["0", "1"], found.stderr
 
 
 class TestChoice:
