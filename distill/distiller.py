@@ -63,7 +63,7 @@ class Distiller(Trainer):
     ) -> None:
         super().__init__(student, photographs or NoPhotographs(), recipe, budget, settings, background, options.seed + 1)
         self.teacher, self.options = teacher, options
-        self.handover = student.has_handover and teacher.field.has_handover
+        self.handover = options.features and student.has_handover and teacher.field.has_handover
         self.hard_rays = HardRays()
 
         def bits() -> Tensor:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..representations.bake import read_off
 from ..representations.field import Field
-from ..representations.occupancy import Occupancy
 from ..representations.options import FieldOptions
 from ..representations.registry import build, get_family
+from ..representations.space import Space
 from ..representations.voxels import VoxelField, VoxelOptions
 
 COARSE_TO_FINE = ("start", "final", "marks")
@@ -24,9 +24,11 @@ FACTS = ("cameras", "background", "near", "fingerprint", "color_space", "world_t
 """Metadata that stays true of the student."""
 
 
-def new_student(teacher: Field, family: str, options: FieldOptions | Mapping[str, Any] | None, seed: int) -> Field:
-    """A fresh field of a family over the teacher's space, with the facts the file of a field carries."""
-    student = build(family, options, teacher.space, seed)
+def new_student(
+    teacher: Field, family: str, options: FieldOptions | Mapping[str, Any] | None, seed: int, space: Space | None = None
+) -> Field:
+    """A fresh field of a family over the teacher's space (or another box), with the facts the file of a field carries."""
+    student = build(family, options, space or teacher.space, seed)
     if teacher.background is not None:
         student.add_background()
     student.metadata.update({key: copy.deepcopy(teacher.metadata[key]) for key in FACTS if key in teacher.metadata})
@@ -71,15 +73,19 @@ def inherit_weights(student: Field, teacher: Field) -> list[str]:
 
 
 @torch.no_grad()
-def inherit_occupancy(student: Occupancy, teacher: Occupancy) -> None:
-    """Take over which cells hold matter; between grids of unequal size a cell is occupied that overlaps an occupied one."""
-    if student.resolution == teacher.resolution:
-        student.density.copy_(teacher.density)
-        student.bits.copy_(teacher.bits)
+def inherit_occupancy(student: Field, teacher: Field) -> None:
+    """Take over which cells hold matter; between grids of unequal size or box a cell is occupied that overlaps an occupied one."""
+    mine, theirs = student.occupancy, teacher.occupancy
+    if student.space == teacher.space and mine.resolution == theirs.resolution:
+        mine.density.copy_(theirs.density)
+        mine.bits.copy_(theirs.bits)
         return
-    bits = resized(teacher.bits, student.resolution)
-    student.bits.copy_(bits)
-    student.density.copy_(bits.float())
+    if student.space != teacher.space:
+        theirs = copy.deepcopy(theirs)
+        theirs.remap(teacher.space, student.space)
+    bits = resized(theirs.bits, mine.resolution)
+    mine.bits.copy_(bits)
+    mine.density.copy_(bits.float())
 
 
 def resized(bits: Tensor, size: int) -> Tensor:

@@ -22,6 +22,10 @@ class DistillOptions(RunOptions):
     """Family of the student."""
     time: float | None = None
     """The moment, from 0 to 1, that a teacher that moves is frozen at."""
+    branch: tuple[str, ...] = ()
+    """KIND=FIELD: a branch of a hybrid student that learns from a teacher of its own first, and then stays as it is."""
+    features: bool = True
+    """Compare hand-overs where both fields have one."""
     features_until: float = 0.15
     """Share of the budget at which the stage of features ends (PVD: 2,000 of 30,000 steps)."""
     points_until: float = 0.5

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from ..render.renderer import render_image
 from ..representations.field import Field
 from ..representations.field_file import Precision
 from ..representations.registry import get_family
+from ..representations.space import Space
 from ..representations.voxels import VoxelField
 from ..training.batches import PhotoBatches
 from ..training.budget import Budget
 from ..training.callbacks import Checkpoints, MetricsLog
+from ..training.checkpoint import Snapshot
 from ..training.evaluation import eval_settings
 from ..training.metrics import psnr
 from ..training.options import TrainOptions
@@ -34,6 +36,7 @@ from ..training.run import (
     bad_config,
     config_values,
     held_out_view,
+    load_run_or_field,
     resolve_device,
     run_log,
     run_to_end,
@@ -42,9 +45,12 @@ from ..training.run import (
 from ..training.teacher import Teacher
 from ..training.trainer import Callback, StepStats, Trainer
 from .distiller import Distiller
+from .fusion import branch_options, keep_still, parse_branches, rest_of_budget, share_block_two, with_branches
 from .inherit import READ_OFF_RATE, fine_from_the_start, inherit_content, inherit_occupancy, inherit_weights, new_student
 from .options import DistillOptions
 
+BRANCHES = "branches"
+"""Folder of a run for the runs of branches with teachers of their own."""
 LONGEST = 256
 """Pixels along the longer side of the view that student and teacher are compared in."""
 
@@ -74,27 +80,73 @@ def distill_field(
     device = resolve_device(options.device)
     if options.photographs and scene is None:
         raise UserError("a last stage on photographs needs photographs; name a dataset with --data, or leave out --photographs")
+    teacher = frozen(teacher.to(device), options)
+    branches = parse_branches(options)
+    start = _Start()
+    snapshot = start_run(out, resume, device)
+    values = {"teacher": None if source is None else str(source.absolute()), "data": None if scene is None else str(scene.root)}
+    (out / CONFIG_NAME).write_text(yaml.safe_dump({**values, **_plain(asdict(options))}, sort_keys=False))
+    if branches:
+        learned: dict[int, Field] = {}
+        for branch in branches:
+            theirs = load_run_or_field(branch.source, device=str(device))
+            alone = branch_options(options, branch, source is not None and branch.source.absolute() == source.absolute())
+            folder = out / BRANCHES / f"{branch.index}-{branch.kind}"
+            beginning = _Start(space=teacher.space, adjust=share_block_two(teacher))
+            found = _learn(frozen(theirs, alone), alone, folder, beginning, start_run(folder, resume, device), None, callbacks, "float32")
+            if not found.finished:
+                return found
+            learned[branch.index] = found.field
+        still = list(learned)
+        start = _Start(
+            complete=lambda student: with_branches(student, learned),
+            adjust=lambda student: keep_still(student, still),
+            budget=rest_of_budget(options, len(branches)),
+        )
+    return _learn(teacher, options, out, start, snapshot, scene, callbacks, precision)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """How a student begins, beyond what it inherits from its teacher."""
+
+    space: Space | None = None
+    """Its box; None: the teacher's."""
+    complete: Callable[[Field], Field] | None = None
+    """Makes the student of a fresh one."""
+    adjust: Callable[[Field], None] | None = None
+    """Applied to the student whenever a run starts or goes on."""
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    """Steps and seconds, where they are not the options'."""
+
+
+def _learn(
+    teacher: Field,
+    options: DistillOptions,
+    out: Path,
+    start: _Start,
+    snapshot: Snapshot | None,
+    scene: Scene | None,
+    callbacks: Sequence[Callback],
+    precision: Precision,
+) -> TrainResult:
+    device = teacher.device
     recipe = recipe_for(options.to).with_overrides(rate=options.rate, samples=options.samples)
     recipe = replace(recipe, growth=1.0)  # what large batches average out, noise of photographs, a teacher's rays lack
     if options.inherit and options.rate is None and get_family(options.to).field is VoxelField:
         recipe = replace(recipe, rate=READ_OFF_RATE * recipe.rate)
-    budget = Budget(options.steps, options.seconds)
+    budget = Budget(**(start.budget or {"steps": options.steps, "seconds": options.seconds}))
     torch.manual_seed(options.seed)
-    teacher = frozen(teacher.to(device), options)
     asked = Teacher(teacher, steps=recipe.steps_per_diagonal, termination=recipe.termination)
-    snapshot = start_run(out, resume, device)
-    if snapshot:
-        student = snapshot.field
-    else:
-        student = _beginner(teacher, options, budget)
+    student = snapshot.field if snapshot else _beginner(teacher, options, budget, start)
+    if start.adjust is not None:
+        start.adjust(student)
     photographs = PhotoBatches(scene, "train", device) if scene is not None and options.photographs else None
     shown = TrainOptions(background="learned" if student.background is not None else "auto")
     behind = background_source(shown, scene, student) if scene is not None else _black
     distiller = Distiller(student, asked, options, recipe, budget, eval_settings(student, scene), behind, photographs)
     if snapshot:
         distiller.load_state(snapshot.tensors, snapshot.facts)
-    values = {"teacher": None if source is None else str(source.absolute()), "data": None if scene is None else str(scene.root)}
-    (out / CONFIG_NAME).write_text(yaml.safe_dump({**values, **_plain(asdict(options))}, sort_keys=False))
     with run_log(out, distiller) as log:
         watchers = held_out_view(out, scene, options.view_seconds, log)
         if options.view_seconds > 0:
@@ -103,15 +155,18 @@ def distill_field(
         return run_to_end(distiller, out, log, saver, watchers, callbacks, precision)
 
 
-def _beginner(teacher: Field, options: DistillOptions, budget: Budget) -> Field:
+def _beginner(teacher: Field, options: DistillOptions, budget: Budget, start: _Start) -> Field:
     """The student as it begins; what it takes to inherit counts as learning."""
-    if not options.inherit:
-        return new_student(teacher, options.to, options.family_options, options.seed)
     budget.start()
-    student = new_student(teacher, options.to, fine_from_the_start(options.to, options.family_options), options.seed)
-    inherit_weights(student, teacher)
-    inherit_occupancy(student.occupancy, teacher.occupancy)
-    inherit_content(student, teacher)
+    given = fine_from_the_start(options.to, options.family_options) if options.inherit else options.family_options
+    student = new_student(teacher, options.to, given, options.seed, start.space)
+    if options.inherit:
+        inherit_weights(student, teacher)
+    if start.complete is not None:
+        student = start.complete(student)
+    if options.inherit:
+        inherit_occupancy(student, teacher)
+        inherit_content(student, teacher)
     budget.pause()
     return student
 
@@ -144,7 +199,7 @@ def read_distill_config(run: Path) -> tuple[Path, Path | None, DistillOptions]:
         raise UserError(f"{run} is a training run, not a distillation; continue it with: fieldmorph train --resume --out {run}")
     try:
         teacher, data = values.pop("teacher"), values.pop("data")
-        values["stage_rates"] = tuple(values["stage_rates"])
+        values["stage_rates"], values["branch"] = tuple(values["stage_rates"]), tuple(values.get("branch", ()))
         return Path(teacher), None if data is None else Path(data), DistillOptions(**values)
     except (KeyError, TypeError, ValueError) as error:
         raise bad_config(run, error) from error

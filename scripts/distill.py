@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 from .. import progress
 from ..errors import UserError
@@ -17,6 +17,7 @@ from .train import RUN_FILES
 if TYPE_CHECKING:
     from ..datasets.scene import Scene
     from ..distill import DistillOptions
+    from ..distill.fusion import Branch
     from ..representations.field import Field
     from ..training import StepStats, Trainer
     from ..training.run import TrainResult
@@ -50,6 +51,9 @@ class Distill(Running, Compute, FamilyOptions, Talk):
     """Field file or run folder to convert. May be left out with --resume."""
     to: Annotated[str | None, value("NAME", "vm")] = None
     """Family of representation to convert into: hashgrid, mlp, vm, cp, voxels, hybrid."""
+    branch: Annotated[tuple[str, ...], value("KIND=FIELD"), UseAppendAction] = ()
+    """With --to hybrid: a branch that learns from a field of its own first, for example vm=runs/edited, and then stays as it
+    is while the others learn the TEACHER; may be given several times."""
     time: Annotated[float | None, value("T")] = None
     """The moment, from 0 to 1, that a teacher that moves is frozen at."""
     data: Annotated[Path | None, value("DATA")] = None
@@ -84,6 +88,9 @@ class Distill(Running, Compute, FamilyOptions, Talk):
         self.claim()
         device = self.choose_device()
         options, source, data = self._options()
+        for branch in branches_of(options):
+            if not branch.source.exists():
+                raise UserError(f"--branch {branch.kind}={branch.source}: that does not exist; give a field file or a run folder")
         warm_up = WarmUp(options.to, device, points=True)
         from ..distill.run import frozen
         from ..training import load_run_or_field
@@ -97,7 +104,7 @@ class Distill(Running, Compute, FamilyOptions, Talk):
             progress.say(f"{data}: {describe_scene(scene)}")
         warm_up.wait()
         more.wait()
-        start_folder(self.out, (*RUN_FILES, *report_files()) if self.overwrite else ())
+        start_folder(self.out, (*RUN_FILES, *report_files(), "branches") if self.overwrite else ())
 
         def learn(*callbacks: Callback) -> int:
             result = run_distillation(teacher, options, self.out, scene=scene, source=source, resume=self.resume, callbacks=callbacks)
@@ -122,7 +129,7 @@ class Distill(Running, Compute, FamilyOptions, Talk):
 
         given: dict[str, Any] = {name: getattr(self, name, None) for name in DistillOptions.__dataclass_fields__}
         given.update({option: None if (flag := getattr(self, name)) is None else flag == "on" for name, option in SWITCHES.items()})
-        given = {name: flag for name, flag in given.items() if flag is not None}
+        given = {name: flag for name, flag in given.items() if flag is not None and flag != ()}
         before, source, data = None, self.teacher, self.data
         if self.resume and (self.out / "config.yaml").exists():
             recorded, recorded_data, before = read_distill_config(self.out)
@@ -134,6 +141,8 @@ class Distill(Running, Compute, FamilyOptions, Talk):
         options_from(family.options, settings)  # a value that cannot be is said before anything is read
         if settings or not before:
             given["family_options"] = settings
+        if "branch" in given and not before:
+            given["branch"] = tuple(_absolute(text) for text in given["branch"])
         if self.device == "auto" and before:
             given["device"] = before.device
         try:
@@ -148,6 +157,18 @@ class Distill(Running, Compute, FamilyOptions, Talk):
             return replace(before, **given), source, data
         except ValueError as error:
             raise UserError(str(error)) from error
+
+
+def _absolute(branch: str) -> str:
+    """KIND=FIELD with a path that means the same wherever the run is resumed."""
+    kind, equals, source = branch.partition("=")
+    return f"{kind}={Path(source).absolute()}" if equals and source else branch
+
+
+def branches_of(options: DistillOptions) -> list[Branch]:
+    from ..distill.fusion import parse_branches
+
+    return parse_branches(options)
 
 
 def report_files() -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def test_sampling_concentrates_where_the_student_is_wrong() -> None:
     wanted = options("voxels", steps=400, active_points=False, progressive=False)
     student = new_student(teacher, "voxels", wanted.family_options, 0)
     student.load_state_dict(teacher.state_dict())
-    inherit_occupancy(student.occupancy, teacher.occupancy)
+    inherit_occupancy(student, teacher)
     with torch.no_grad():
         x = torch.linspace(-1.0, 1.0, student.grid[0])
         wrong = (x > 0.0)[:, None, None].expand(student.grid).reshape(-1)
