@@ -26,7 +26,7 @@ SHARE = 0.25
 
 
 class Branch(NamedTuple):
-    index: int
+    place: int
     kind: str
     source: Path
     """Its teacher: a field file or a run folder."""
@@ -42,7 +42,7 @@ def parse_branches(options: DistillOptions) -> list[Branch]:
         return []
     if options.to != "hybrid":
         raise UserError(f"--branch is for hybrids, and the student is {options.to}; add --to hybrid")
-    kinds = cast(HybridOptions, options_from(HybridOptions, options.family_options)).branches
+    kinds = options_from(HybridOptions, options.family_options).branches
     free, found = list(enumerate(kinds)), []
     for text in options.branch:
         kind, equals, source = text.partition("=")

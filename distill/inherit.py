@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..representations.bake import read_off
+from ..representations.bake import read_off, seconds_to_read_off
 from ..representations.field import Field
-from ..representations.options import FieldOptions
+from ..representations.options import FieldOptions, options_from
 from ..representations.registry import build, get_family
 from ..representations.space import Space
 from ..representations.voxels import VoxelField, VoxelOptions
@@ -20,6 +20,8 @@ from ..representations.voxels import VoxelField, VoxelOptions
 COARSE_TO_FINE = ("start", "final", "marks")
 READ_OFF_RATE = 0.25
 """Learning rate, relative to the family's, of a student that begins as what was read off: near its goal, larger steps lead away."""
+READ_OFF_SHARE = 0.4
+"""Most of a budget that reading off may take; a teacher that is too slow for it teaches a student that begins as any other."""
 FACTS = ("cameras", "background", "near", "fingerprint", "color_space", "world_transform", "steps")
 """Metadata that stays true of the student."""
 
@@ -36,6 +38,14 @@ def new_student(
     return student.to(teacher.device)
 
 
+def can_be_read_off(teacher: Field, family: str, options: Mapping[str, Any], seconds: float | None) -> bool:
+    """Whether a student of voxels may begin as what is read off: with a budget in seconds only where it takes a part of them."""
+    if get_family(family).options is not VoxelOptions:
+        return False
+    wanted = options_from(VoxelOptions, options)
+    return seconds is None or seconds_to_read_off(teacher, wanted.max_rows, wanted.degree) < READ_OFF_SHARE * seconds
+
+
 def fine_from_the_start(family: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a student that is read off: at its last resolution at once, over the box that matter fills.
 
@@ -50,9 +60,9 @@ def fine_from_the_start(family: str, given: Mapping[str, Any]) -> dict[str, Any]
 @torch.no_grad()
 def inherit_content(student: Field, teacher: Field) -> None:
     """Read the teacher off at the vertices of a student of voxels."""
-    if isinstance(student, VoxelField):
-        student.milestone(0.0)  # the box and the vertices that matter needs
-        read_off(teacher, student)
+    assert isinstance(student, VoxelField)
+    student.milestone(0.0)  # the box and the vertices that matter needs
+    read_off(teacher, student)
 
 
 @torch.no_grad()

@@ -20,7 +20,6 @@ from ..representations.field import Field
 from ..representations.field_file import Precision
 from ..representations.registry import get_family
 from ..representations.space import Space
-from ..representations.voxels import VoxelField
 from ..training.batches import PhotoBatches
 from ..training.budget import Budget
 from ..training.callbacks import Checkpoints, MetricsLog
@@ -46,9 +45,11 @@ from ..training.teacher import Teacher
 from ..training.trainer import Callback, StepStats, Trainer
 from .distiller import Distiller
 from .fusion import branch_options, keep_still, parse_branches, rest_of_budget, share_block_two, with_branches
-from .inherit import READ_OFF_RATE, fine_from_the_start, inherit_content, inherit_occupancy, inherit_weights, new_student
+from .inherit import READ_OFF_RATE, can_be_read_off, fine_from_the_start, inherit_content, inherit_occupancy, inherit_weights, new_student
 from .options import DistillOptions
 
+READ_OFF = "read_off"
+"""Metadata of a student that began as what was read off its teacher."""
 BRANCHES = "branches"
 """Folder of a run for the runs of branches with teachers of their own."""
 LONGEST = 256
@@ -91,12 +92,12 @@ def distill_field(
         for branch in branches:
             theirs = load_run_or_field(branch.source, device=str(device))
             alone = branch_options(options, branch, source is not None and branch.source.absolute() == source.absolute())
-            folder = out / BRANCHES / f"{branch.index}-{branch.kind}"
+            folder = out / BRANCHES / f"{branch.place}-{branch.kind}"
             beginning = _Start(space=teacher.space, adjust=share_block_two(teacher))
             found = _learn(frozen(theirs, alone), alone, folder, beginning, start_run(folder, resume, device), None, callbacks, "float32")
             if not found.finished:
                 return found
-            learned[branch.index] = found.field
+            learned[branch.place] = found.field
         still = list(learned)
         start = _Start(
             complete=lambda student: with_branches(student, learned),
@@ -133,12 +134,12 @@ def _learn(
     device = teacher.device
     recipe = recipe_for(options.to).with_overrides(rate=options.rate, samples=options.samples)
     recipe = replace(recipe, growth=1.0)  # what large batches average out, noise of photographs, a teacher's rays lack
-    if options.inherit and options.rate is None and get_family(options.to).field is VoxelField:
-        recipe = replace(recipe, rate=READ_OFF_RATE * recipe.rate)
     budget = Budget(**(start.budget or {"steps": options.steps, "seconds": options.seconds}))
     torch.manual_seed(options.seed)
     asked = Teacher(teacher, steps=recipe.steps_per_diagonal, termination=recipe.termination)
     student = snapshot.field if snapshot else _beginner(teacher, options, budget, start)
+    if options.rate is None and student.metadata.get(READ_OFF):
+        recipe = replace(recipe, rate=READ_OFF_RATE * recipe.rate)
     if start.adjust is not None:
         start.adjust(student)
     photographs = PhotoBatches(scene, "train", device) if scene is not None and options.photographs else None
@@ -158,7 +159,8 @@ def _learn(
 def _beginner(teacher: Field, options: DistillOptions, budget: Budget, start: _Start) -> Field:
     """The student as it begins; what it takes to inherit counts as learning."""
     budget.start()
-    given = fine_from_the_start(options.to, options.family_options) if options.inherit else options.family_options
+    readable = options.inherit and can_be_read_off(teacher, options.to, options.family_options, options.seconds)
+    given = fine_from_the_start(options.to, options.family_options) if readable else options.family_options
     student = new_student(teacher, options.to, given, options.seed, start.space)
     if options.inherit:
         inherit_weights(student, teacher)
@@ -166,7 +168,9 @@ def _beginner(teacher: Field, options: DistillOptions, budget: Budget, start: _S
         student = start.complete(student)
     if options.inherit:
         inherit_occupancy(student, teacher)
+    if readable:
         inherit_content(student, teacher)
+        student.metadata[READ_OFF] = True
     budget.pause()
     return student
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -60,6 +61,20 @@ def bake(
         baked.background.copy_(field.background)
     baked.metadata = {**field.metadata, "history": [*field.metadata.get("history", []), f"baked from {field.family} into voxels"]}
     return baked
+
+
+@torch.no_grad()
+def seconds_to_read_off(field: Field, rows: int, degree: int, probe: int = 4096) -> float:
+    """About how long :func:`read_off` takes for ``rows`` vertices, by asking for some."""
+    generator = torch.Generator().manual_seed(0)
+    positions = field.space.from_unit(torch.rand(probe, 3, generator=generator).to(field.device).clamp(1e-3, 1.0 - 1e-3))
+    directions = even_directions(3 * degree**2).to(field.device)
+    begin = time.perf_counter()
+    for _ in range(9):
+        field.density(positions)
+    for _ in _colors(field, positions, directions):
+        pass
+    return (time.perf_counter() - begin) * rows / probe
 
 
 @torch.no_grad()

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from typing import Any
 
 _HOME = {
@@ -80,6 +81,10 @@ def describe() -> str:
     """Threads and cache folder, for ``fieldmorph info``."""
     import torch
 
-    from .cache import user_cache
+    from .cache import kernel_cache
 
-    return f"{torch.get_num_threads()} threads of {os.cpu_count()}, cache in {user_cache()}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        folder = kernel_cache()
+    kept = "nothing compiled can be kept" if folder is None else f"cache in {folder.parent}"
+    return f"{torch.get_num_threads()} threads of {os.cpu_count()}, {kept}"

@@ -15,7 +15,13 @@ from pathlib import Path
 
 from .cache import ENVIRONMENT, kernel_cache
 
-PROGRAM = "import sys; from fieldmorph.kernels import cpu; cpu.compile_part(*sys.argv[1:])"
+PROGRAM = """
+import os, sys, threading
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+from fieldmorph.kernels import cpu
+cpu.compile_part(*sys.argv[1:])
+"""
+"""A child ends when its standard input does, which its parent holds: however the parent ends, nobody compiles for nobody."""
 
 
 def compile_in_children(names: Iterable[str], parts: tuple[str, ...]) -> None:
@@ -30,12 +36,12 @@ def compile_in_children(names: Iterable[str], parts: tuple[str, ...]) -> None:
     missing = {part: [name for name in names if not _mark(folder, name, part).exists()] for part in parts}
     path = os.pathsep.join(place for place in sys.path if place)  # the package may be found only because it stands there
     environment = {**os.environ, ENVIRONMENT: str(folder.parent), "PYTHONPATH": path}
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
+    quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
     children: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for part in parts:
             if missing[part]:
-                command = [sys.executable, "-c", PROGRAM, part, *missing[part]]
+                command = [sys.executable, "-P", "-c", PROGRAM, part, *missing[part]]  # -P: the current folder holds no modules
                 children[part] = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]
         for part, child in children.items():
             if child.wait() == 0:
@@ -47,6 +53,8 @@ def compile_in_children(names: Iterable[str], parts: tuple[str, ...]) -> None:
         for child in children.values():
             if child.poll() is None:
                 child.kill()
+            assert child.stdin is not None
+            child.stdin.close()
 
 
 def _mark(folder: Path, name: str, part: str) -> Path:

@@ -25,6 +25,7 @@ from ..lowered import (
     VMEncoding,
     VoxelEncoding,
 )
+from .cache import kernel_cache
 from .children import compile_in_children
 from .compositing import composite
 from .factor_ops import vm_products
@@ -238,7 +239,8 @@ def warm_up(
 
         def announce() -> None:
             if message is not None and not done.wait(_QUIET):
-                message("compiling the CPU kernels (first use on this machine, about 20 s; kept for next time)")
+                kept = "kept for next time" if kernel_cache() is not None else "again at every start: no folder to keep them in"
+                message(f"compiling the CPU kernels (first use on this machine, about 20 s; {kept})")
 
         speaker = threading.Thread(target=announce, daemon=True)
         speaker.start()

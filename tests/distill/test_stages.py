@@ -133,7 +133,7 @@ def test_inherited_occupancy_covers_the_teachers(theirs: int, mine: int) -> None
 
         missed = (at(teacher) & ~at(student)).float().sum() / at(teacher).float().sum()
         assert float(missed) == 0.0 if space is BOX else float(missed) < 0.1
-        assert student.occupancy.occupied_fraction < 0.5
+        assert student.occupancy.occupied_fraction < (0.5 if space is BOX else 0.6)
     assert torch.equal(resized(teacher.occupancy.bits, theirs), teacher.occupancy.bits)
 
 

@@ -123,6 +123,40 @@ def test_the_warm_up_takes_fields_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == ["children: vm hashgrid", "VMEncoding", "GridEncoding", "look at LayeredEncoding"]
 
 
+def test_children_end_with_their_parent(tmp_path: Path) -> None:
+    """Also with one that is killed; and they load nothing from the current folder."""
+    from fieldmorph.kernels.cpu import children
+
+    (tmp_path / "numba.py").write_text("raise SystemExit(7)\n")
+    program = (
+        "import subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-P', '-c', {children.PROGRAM!r}, 'pictures', 'hybrid'], stdin=subprocess.PIPE)\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(100)\n"
+    )
+    environment = {**os.environ, "FIELDMORPH_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-P", "-c", program]
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        time.sleep(4.0)
+        os.kill(pid, 0)  # compiling still
+        parent.kill()
+    deadline = time.monotonic() + 60
+
+    def alive() -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        state = Path(f"/proc/{pid}/stat")
+        return not (state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+
+    while alive():
+        assert time.monotonic() < deadline, "the child goes on without its parent"
+        time.sleep(0.1)
+
+
 def test_a_distillation_compiles_nothing_more(tmp_path: Path) -> None:
     """After its warm-up, answers at points with gradients come from the cache."""
     program = (
