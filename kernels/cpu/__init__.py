@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import warnings
 from typing import Any
 
 _HOME = {
@@ -81,10 +80,16 @@ def describe() -> str:
     """Threads and cache folder, for ``fieldmorph info``."""
     import torch
 
-    from .cache import kernel_cache
+    from .cache import user_cache
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        folder = kernel_cache()
-    kept = "nothing compiled can be kept" if folder is None else f"cache in {folder.parent}"
+    try:
+        folder = user_cache()
+        there = next(p for p in (folder, *folder.parents) if p.exists())
+        kept = (
+            f"cache in {folder}"
+            if there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+            else f"cache not in {folder}: it cannot be written"
+        )
+    except RuntimeError:  # no home folder
+        kept = "cache in a temporary folder: there is no home folder"
     return f"{torch.get_num_threads()} threads of {os.cpu_count()}, {kept}"
