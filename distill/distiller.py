@@ -20,7 +20,7 @@ from ..training.recipes import Recipe
 from ..training.teacher import Lesson, Teacher
 from ..training.trainer import BatchSource, Objective, Trainer, under
 from .active import HardPoses, HardRays, heavy_points
-from .lessons import PICTURES, LessonPool, reuse_for
+from .lessons import REUSE, LessonPool, reuse_for
 from .losses import clamped, density_shift, rms
 from .options import DistillOptions
 
@@ -77,7 +77,7 @@ class Distiller(Trainer):
             teacher.poses.draw,
             # A student that did not inherit the teacher's occupancy may show something where the teacher shows nothing.
             lambda cameras, rays, generator: teacher.pictures(cameras, rays, generator, all_rays=not options.inherit),
-            max(PICTURES, reuse // 8),
+            max(1, reuse // REUSE),
             HardPoses() if options.active_images else None,
         )
 

@@ -19,6 +19,7 @@ from ..representations.field import Field
 from ..representations.handover import HandoverField
 from ..representations.hybrid import HybridEncoder, HybridField, HybridOptions
 from ..representations.options import options_from
+from .inherit import inherit_weights
 from .options import DistillOptions
 
 SHARE = 0.25
@@ -92,10 +93,7 @@ def with_branches(student: Field, learned: dict[int, Field]) -> Field:
     made = HybridField(student.options, student.space, {"branches": layouts}).to(student.device)
     if student.background is not None:
         made.add_background()
-    for name, parameter in made.named_parameters():
-        mine = dict(student.named_parameters())[name]
-        if mine.shape == parameter.shape:
-            parameter.copy_(mine)
+    inherit_weights(made, student)
     for index, field in learned.items():
         _encoder(made).encoders[index].load_state_dict(_encoder(field).encoders[0].state_dict())
     made.metadata = student.metadata

@@ -17,7 +17,7 @@ from ..representations.registry import build, get_family
 from ..representations.space import Space
 from ..representations.voxels import VoxelField, VoxelOptions
 
-COARSE_TO_FINE = ("start", "final", "marks")
+_COARSE_TO_FINE = ("start", "final", "marks")
 READ_OFF_RATE = 0.25
 """Learning rate, relative to the family's, of a student that begins as what was read off: near its goal, larger steps lead away."""
 READ_OFF_SHARE = 0.4
@@ -46,13 +46,12 @@ def can_be_read_off(teacher: Field, family: str, options: Mapping[str, Any], sec
     return seconds is None or seconds_to_read_off(teacher, wanted.max_rows, wanted.degree) < READ_OFF_SHARE * seconds
 
 
-def fine_from_the_start(family: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def fine_from_the_start(given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a student that is read off: at its last resolution at once, over the box that matter fills.
 
     What the user says about it stays as it is.
     """
-    options = get_family(family).options
-    if options is not VoxelOptions or any(name in given for name in COARSE_TO_FINE):
+    if any(name in given for name in _COARSE_TO_FINE):
         return dict(given)
     return {**given, "start": VoxelOptions.final, "marks": (0.0,)}
 
@@ -84,7 +83,10 @@ def inherit_weights(student: Field, teacher: Field) -> list[str]:
 
 @torch.no_grad()
 def inherit_occupancy(student: Field, teacher: Field) -> None:
-    """Take over which cells hold matter; between grids of unequal size or box a cell is occupied that overlaps an occupied one."""
+    """Take over which cells hold matter; between grids of unequal size a cell is occupied that overlaps an occupied one.
+
+    Into another box cells are carried by :meth:`Occupancy.remap`, which looks at their corners and centre.
+    """
     mine, theirs = student.occupancy, teacher.occupancy
     if student.space == teacher.space and mine.resolution == theirs.resolution:
         mine.density.copy_(theirs.density)

@@ -22,8 +22,9 @@ LESSONS = 16
 """Lessons kept."""
 FIRST = 2
 """Lessons asked for before the first step."""
-PICTURES = 1
-"""How often a ray of which only the colour is known is learned from: fused kernels render it sooner than a student learns it."""
+REUSE = 8
+"""How often a ray of a lesson is learned from where both fields cost the same. A ray of which only the colour is known: once; fused
+kernels render it sooner than a student learns it."""
 LEAST = 4
 """Rays of a pose that must have been trained before its error counts."""
 
@@ -43,14 +44,14 @@ class _Kept:
 def reuse_for(teacher: Field, student: Field) -> int:
     """How often each ray is learned from: so often that asking the teacher costs a fraction of learning.
 
-    A guess from the sizes of the fields' networks; where both are small, 8.
+    A guess from the sizes of the fields' networks; where both are small, :data:`REUSE`.
     """
 
     def weights(field: Field) -> int:
         """Multiplications per sample: those of its matrices, and as many as a look-up is worth."""
         return 20_000 + sum(p.numel() for p in field.parameters() if p.dim() == 2 and max(p.shape) <= 1024)
 
-    return max(2, min(64, math.ceil(8.0 * weights(teacher) / weights(student))))
+    return max(2, min(64, math.ceil(REUSE * weights(teacher) / weights(student))))
 
 
 class LessonPool:

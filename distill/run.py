@@ -160,7 +160,7 @@ def _beginner(teacher: Field, options: DistillOptions, budget: Budget, start: _S
     """The student as it begins; what it takes to inherit counts as learning."""
     budget.start()
     readable = options.inherit and can_be_read_off(teacher, options.to, options.family_options, options.seconds)
-    given = fine_from_the_start(options.to, options.family_options) if readable else options.family_options
+    given = fine_from_the_start(options.family_options) if readable else options.family_options
     student = new_student(teacher, options.to, given, options.seed, start.space)
     if options.inherit:
         inherit_weights(student, teacher)

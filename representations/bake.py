@@ -70,7 +70,7 @@ def seconds_to_read_off(field: Field, rows: int, degree: int, probe: int = 4096)
     positions = field.space.from_unit(torch.rand(probe, 3, generator=generator).to(field.device).clamp(1e-3, 1.0 - 1e-3))
     directions = even_directions(3 * degree**2).to(field.device)
     begin = time.perf_counter()
-    for _ in range(9):
+    for _ in range(9):  # around the vertex, and at it
         field.density(positions)
     for _ in _colors(field, positions, directions):
         pass
@@ -159,9 +159,8 @@ def _mean_density(field: Field, voxels: VoxelField, unit: Tensor) -> Tensor:
 
 def _colors(field: Field, positions: Tensor, directions: Tensor) -> Iterator[Tensor]:
     """rgb [N, 3] at positions [N, 3], seen along each of ``directions`` [D, 3] in turn."""
-    many = [direction.expand(positions.shape[0], 3).contiguous() for direction in directions]
-    if field.has_handover:  # what does not depend on the direction is asked for once
-        features = field.evaluate(positions, many[0]).features
-        yield from (field.color(features, each) for each in many)
-    else:
-        yield from (field.evaluate(positions, each).rgb for each in many)
+    # What does not depend on the direction is asked for once.
+    features = field.evaluate(positions, directions[:1].expand_as(positions).contiguous()).features if field.has_handover else None
+    for direction in directions:
+        along = direction.expand_as(positions).contiguous()
+        yield field.evaluate(positions, along).rgb if features is None else field.color(features, along)

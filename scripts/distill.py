@@ -92,7 +92,7 @@ class Distill(Running, Compute, FamilyOptions, Talk):
             if not branch.source.exists():
                 raise UserError(f"--branch {branch.kind}={branch.source}: that does not exist; give a field file or a run folder")
         warm_up = WarmUp(options.to, device, points=True)
-        from ..distill.run import frozen
+        from ..distill.run import BRANCHES, frozen
         from ..training import load_run_or_field
 
         teacher = load_run_or_field(source, device=str(device))
@@ -104,7 +104,7 @@ class Distill(Running, Compute, FamilyOptions, Talk):
             progress.say(f"{data}: {describe_scene(scene)}")
         warm_up.wait()
         more.wait()
-        start_folder(self.out, (*RUN_FILES, *report_files(), "branches") if self.overwrite else ())
+        start_folder(self.out, (*RUN_FILES, *report_files(), BRANCHES) if self.overwrite else ())
 
         def learn(*callbacks: Callback) -> int:
             result = run_distillation(teacher, options, self.out, scene=scene, source=source, resume=self.resume, callbacks=callbacks)
@@ -141,7 +141,7 @@ class Distill(Running, Compute, FamilyOptions, Talk):
         options_from(family.options, settings)  # a value that cannot be is said before anything is read
         if settings or not before:
             given["family_options"] = settings
-        if "branch" in given and not before:
+        if "branch" in given:
             given["branch"] = tuple(_absolute(text) for text in given["branch"])
         if self.device == "auto" and before:
             given["device"] = before.device

@@ -127,6 +127,11 @@ class Teacher:
         self.poses = PoseSource(recorded_cameras(field), field.space)
         self.settings = RenderSettings(steps=steps, termination=termination, jitter=True, near=float(field.metadata.get("near", 0.0)))
 
+    @property
+    def picture_settings(self) -> RenderSettings:
+        """How whole rays are rendered, where no samples are kept: at twice the steps, without jitter, over nothing."""
+        return replace(self.settings, steps=2 * self.settings.steps, jitter=False, background="none")
+
     def draw_rays(self, cameras: Sequence[Camera], count: int, generator: torch.Generator) -> tuple[Rays, Tensor]:
         """Rays through random places of the cameras' pictures, and which camera [count] each belongs to."""
         views = CameraSet(cameras, self.field.device)
@@ -181,28 +186,21 @@ class Teacher:
 
     @torch.no_grad()
     def pictures(self, cameras: Sequence[Camera], rays: int, generator: torch.Generator, *, all_rays: bool = False) -> Lesson:
-        """A lesson without samples: only the colours of whole rays, which one fused call renders, at twice the steps.
+        """A lesson without samples: only the colours of whole rays, which one fused call renders.
 
         Args:
             all_rays: keep those that meet no occupied cell, too; they show nothing.
         """
         along, view = self.draw_rays(cameras, rays if all_rays else 2 * rays, generator)
-        seen = render_rays(self.field, along, replace(self.settings, steps=2 * self.settings.steps, jitter=False, background="none"))
-        if not all_rays:
-            assert seen.cost is not None
-            hit = (seen.cost > 0).nonzero()[:rays, 0]
-            along = Rays(along.origins.index_select(0, hit), along.directions.index_select(0, hit))
-            view, rgb, opacity = (x.index_select(0, hit) for x in (view, seen.rgb, seen.opacity))
-        else:
-            rgb, opacity = seen.rgb, seen.opacity
+        seen = render_rays(self.field, along, self.picture_settings)
         device = self.field.device
         none, index = torch.zeros(0, device=device), torch.zeros(0, dtype=torch.int64, device=device)
-        return Lesson(
+        found = Lesson(
             origins=along.origins,
             directions=along.directions,
             view=view,
-            rgb=rgb,
-            opacity=opacity,
+            rgb=seen.rgb,
+            opacity=seen.opacity,
             counts=torch.zeros_like(view),
             ray=index,
             t=none,
@@ -212,6 +210,10 @@ class Teacher:
             features=none.reshape(0, 0),
             color=none.reshape(0, 3),
         )
+        if all_rays:
+            return found
+        assert seen.cost is not None
+        return found.choose((seen.cost > 0).nonzero()[:rays, 0])
 
 
 class TeacherBatches:
@@ -223,7 +225,6 @@ class TeacherBatches:
 
     def __init__(self, teacher: Teacher, *, pool: int = 1 << 17, reuse: int = 4) -> None:
         self.teacher, self.size, self.reuse = teacher, pool, reuse
-        self.settings = replace(teacher.settings, steps=2 * teacher.settings.steps, jitter=False, background="none")
         self._pool: Tensor | None = None  # [size, 10]: origin, direction, premultiplied colour, opacity
         self._used = 0
 
@@ -244,9 +245,8 @@ class TeacherBatches:
 
     @torch.no_grad()
     def _ask(self, count: int, generator: torch.Generator) -> Tensor:
-        rays, _ = self.teacher.draw_rays(self.teacher.poses.draw(min(VIEWS, count), generator), count, generator)
-        seen = render_rays(self.teacher.field, rays, self.settings)
-        return torch.cat([rays.origins, rays.directions, seen.rgb, seen.opacity[:, None]], 1)
+        seen = self.teacher.pictures(self.teacher.poses.draw(min(VIEWS, count), generator), count, generator, all_rays=True)
+        return torch.cat([seen.origins, seen.directions, seen.rgb, seen.opacity[:, None]], 1)
 
     def state(self) -> dict[str, Tensor]:
         """The pool, for a checkpoint."""

@@ -12,7 +12,15 @@ from distill_cases import BOX, SMALL, ball, options
 
 from fieldmorph.distill import Distiller, DistillOptions, distill_field
 from fieldmorph.distill.agreement import agreement
-from fieldmorph.distill.inherit import fine_from_the_start, inherit_content, inherit_occupancy, inherit_weights, new_student, resized
+from fieldmorph.distill.inherit import (
+    can_be_read_off,
+    fine_from_the_start,
+    inherit_content,
+    inherit_occupancy,
+    inherit_weights,
+    new_student,
+    resized,
+)
 from fieldmorph.distill.losses import HIGHEST, LOWEST, clamped, density_shift, rms
 from fieldmorph.representations.field import Field
 from fieldmorph.representations.registry import build
@@ -141,9 +149,11 @@ def test_voxels_begin_as_what_can_be_read_off() -> None:
     """From a teacher of another kind and box: before any step the student shows the teacher's picture."""
     teacher = hash_teacher()
     teacher.occupancy.restrict(ball().occupancy.bits)
-    wanted = fine_from_the_start("voxels", {"degree": 2, "occupancy": 32, "max_rows": 40_000})
+    wanted = fine_from_the_start({"degree": 2, "occupancy": 32, "max_rows": 40_000})
     assert wanted["start"] == VoxelOptions.final and wanted["marks"] == (0.0,)
-    assert fine_from_the_start("voxels", {"start": 24}) == {"start": 24} and fine_from_the_start("vm", {}) == {}
+    assert fine_from_the_start({"start": 24}) == {"start": 24}
+    assert can_be_read_off(teacher, "voxels", {}, None) and not can_be_read_off(teacher, "vm", {}, None)
+    assert not can_be_read_off(teacher, "voxels", {}, 1e-3), "no budget for it"
     student = new_student(teacher, "voxels", wanted, 0)
     inherit_occupancy(student, teacher)
     blank = agreement(student, teacher)

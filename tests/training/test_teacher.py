@@ -152,7 +152,7 @@ def test_batches_show_what_the_teacher_shows_and_resume() -> None:
     source = TeacherBatches(Teacher(field, steps=64), pool=512, reuse=2)
     batch = source.next(300, generator)
     with torch.no_grad():
-        seen = render_rays(field, batch.rays, replace(source.settings, background="white"))
+        seen = render_rays(field, batch.rays, replace(source.teacher.picture_settings, background="white"))
     torch.testing.assert_close(batch.over(torch.ones(3)), seen.rgb, atol=1e-4, rtol=0)
 
     kept, state = {name: tensor.clone() for name, tensor in source.state().items()}, generator.get_state()

@@ -147,6 +147,8 @@ class Session:
         self.until("window.controls.dragging or window.overlays._held is not None")
         for step in range(1, steps + 1):
             self.do("mousemove", round(x0 + (x1 - x0) * step / steps), round(y0 + (y1 - y0) * step / steps))
+        for _ in range(2):  # the window sees the last move before the button is let go, however busy the machine is
+            self.ask("None")
         self.do("mouseup", button)
         self.until("not window.controls.dragging and window.overlays._held is None")
 

@@ -132,7 +132,7 @@ def test_crop_handle_is_dragged_on_the_picture(window: Session) -> None:
     width, height = window.ask("window.view_size")
     window.drag((x / width, y / height), (0.5, y / height))
     window.settle()
-    assert abs(window.ask("window.model.crop[0][0]")) < 0.3
+    assert abs(window.ask("window.model.crop[0][0]")) < 0.2
     image = window.grab()
     assert share(image, RED) < 0.005
     assert share(image, BLUE) > 0.02
@@ -142,14 +142,8 @@ def test_wipe_shows_both_and_follows_the_mouse(window: Session) -> None:
     window.ask("[window.model.compare('wipe', 'field'), window.model.navigator.to_view(0), window.model.touch()]")
     window.settle()
     assert share(window.grab(), RED, 0.0, 0.5) > 0.05
-
-    def pulled() -> bool:
-        """On a busy machine press, move and release can fall between two frames, and nothing was held."""
-        window.drag((window.ask("window.model.comparison.wipe"), 0.1), (0.02, 0.1))
-        found: bool = window.ask("window.model.comparison.wipe < 0.05")
-        return found
-
-    window.wait(pulled, "the wipe follows the mouse")
+    window.drag((0.5, 0.1), (0.02, 0.1))
+    window.until("window.model.comparison.wipe < 0.05")
     window.settle()
     assert share(window.grab(), GREEN, 0.0, 0.5) > 0.05
     window.ask("window.model.compare('side', 'field')")
