@@ -81,7 +81,7 @@ class Driver:
         self.model = Model([open_entry(field)])
         self.window = Window(self.model, Preferences(width=size + 380, height=size + 68, samples=16))
         self._act: Callable[[], None] | None = None
-        self.window.script = lambda seconds: self._acted()
+        self.window.input.script = lambda seconds: self._acted()
         self.frame()
         from ..viewer import gui
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -99,10 +98,9 @@ class Failure:
 class Engine:
     """Give it requests and looks from any thread; :meth:`take` hands over the newest result."""
 
-    def __init__(self, scheduler: Scheduler | None = None, wake: Callable[[], None] | None = None) -> None:
+    def __init__(self, scheduler: Scheduler | None = None) -> None:
         self.scheduler = scheduler or Scheduler()
         self.paused = False
-        self._wake = wake
         self._condition = threading.Condition()
         self._flag = CancelFlag()
         self._request: Request | None = None
@@ -147,6 +145,18 @@ class Engine:
         with self._condition:
             result, self._ready = self._ready, None
             return result
+
+    def wait(self, seconds: float) -> None:
+        """Give the next picture of a moving view, or of the newest request, so long to be there for :meth:`take`."""
+
+        def there() -> bool:
+            if self._request is None or self._failed or self.paused or self._closing:
+                return True  # none is to be expected
+            ready = self._ready
+            return isinstance(ready, Picture) and (ready.task.moving or ready.request is self._request)
+
+        with self._condition:
+            self._condition.wait_for(there, seconds)
 
     @property
     def request(self) -> Request | None:
@@ -216,7 +226,7 @@ class Engine:
             with self._condition:
                 self._failed = self._request is request
                 self._running, self._ready = None, Failure(sentence)
-            self._notify()
+                self._condition.notify_all()
             return
         size = shots[0].opacity.size * (len(shots) if shots else 1)
         self._publish(picture)
@@ -232,11 +242,7 @@ class Engine:
         with self._condition:
             self._count += 1
             self._shown = self._ready = replace(picture, number=self._count)
-        self._notify()
-
-    def _notify(self) -> None:
-        if self._wake is not None:
-            self._wake()
+            self._condition.notify_all()
 
 
 def halton(index: int, base: int) -> float:

@@ -82,6 +82,11 @@ class Overlays:
         labels += self._names(width)
         self.window.view.draw(lines, self._handles, labels)
 
+    @property
+    def holding(self) -> bool:
+        """Whether the mouse has taken a handle or the wipe."""
+        return self._held is not None
+
     def mouse(self, x: float, y: float, hovered: bool) -> bool:
         """Pixels of the view. True: the mouse holds a handle or the wipe, and the camera does not move."""
         model, scale = self.model, self.window.scale

@@ -15,6 +15,8 @@ SETTLE = 0.12
 """Seconds without input after which the view counts as still."""
 DIRECT = 0.25
 """A full picture that takes no longer than this needs no coarse one before it, seconds."""
+FIRST_SHARE = 0.6
+"""Share of a frame's time that the first picture of a movement may take: that it comes soon matters more than its sharpness."""
 FIRST_GUESS = 1e-6
 """Seconds a pixel is thought to cost before anything was measured."""
 
@@ -43,12 +45,15 @@ class Scheduler:
     _moving: bool = False
     _done: int = 0
     """Stages of the still view that are finished: 1 the coarse one, 2 the full one, then one per further sample."""
+    _first: bool = False
+    """The view was still before what has changed."""
     _fresh: bool = False
     """Something changed since the last moving frame was handed out."""
     _cost: dict[bool, float] = field(default_factory=lambda: {False: FIRST_GUESS, True: FIRST_GUESS})
 
     def changed(self, now: float, moving: bool) -> None:
         """The picture is out of date; ``moving``: more changes are to be expected at once."""
+        self._first = moving and (self._first or not self.is_moving(now))
         self._changed, self._moving, self._fresh, self._done = now, moving, True, 0
 
     def released(self) -> None:
@@ -63,8 +68,9 @@ class Scheduler:
         if self.is_moving(now):
             if not self._fresh:
                 return None
-            self._fresh = False
-            return Task(self.has_preview, self._affordable(self.has_preview, pixels, 1.0 / self.fps), moving=True)
+            seconds = (FIRST_SHARE if self._first else 1.0) / self.fps
+            self._fresh = self._first = False
+            return Task(self.has_preview, self._affordable(self.has_preview, pixels, seconds), moving=True)
         if self._done == 0:
             seconds = self._cost[False] * pixels
             if seconds > DIRECT:

@@ -60,7 +60,15 @@ def bare_theme() -> int:
     """A theme without padding, for the view itself."""
     with gui.theme() as theme, gui.theme_component(gui.mvAll):
         gui.add_theme_style(gui.mvStyleVar_WindowPadding, 0, 0, category=gui.mvThemeCat_Core)
-        gui.add_theme_color(gui.mvThemeCol_ChildBg, (16, 17, 20), category=gui.mvThemeCat_Core)
+        gui.add_theme_color(gui.mvThemeCol_ChildBg, (0, 0, 0, 0), category=gui.mvThemeCat_Core)
+    return int(theme)
+
+
+def see_through_theme() -> int:
+    """A theme for the window behind everything: where OpenGL works in software, filling it costs as much as the picture on it.
+    The screen is cleared to its colour all the same."""
+    with gui.theme() as theme, gui.theme_component(gui.mvWindowAppItem):
+        gui.add_theme_color(gui.mvThemeCol_WindowBg, (*WINDOW, 0), category=gui.mvThemeCat_Core)
     return int(theme)
 
 

@@ -46,11 +46,11 @@ class ViewArea:
         return float(x), float(y)
 
     def show(self, picture: Picture) -> None:
-        tag, end = self.textures.show(picture.rgba)
+        tag, start, end = self.textures.show(picture.rgba)
         if self._image is None:
-            self._image = int(gui.draw_image(tag, (0, 0), self.size, uv_max=end, parent=self._picture))
+            self._image = int(gui.draw_image(tag, (0, 0), self.size, uv_min=start, uv_max=end, parent=self._picture))
         else:
-            gui.configure_item(self._image, texture_tag=tag, uv_max=end)
+            gui.configure_item(self._image, texture_tag=tag, uv_min=start, uv_max=end)
 
     def hide(self) -> None:
         """Show no picture: a failed one must not look like the newest."""

@@ -7,15 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from ..errors import UserError
-from . import gui, keys, theme
-from .controls import LEFT, MIDDLE, RIGHT, Controls
+from . import gui, theme
+from .controls import Controls
 from .dialogs import Dialogs
 from .engine import Engine, Failure, Picture
 from .entries import Entry
 from .files import Files
+from .input import Input
 from .jobs import Job
 from .live import Live
 from .model import Model
@@ -24,7 +24,7 @@ from .panels import PANELS, Panel, TrainingPanel
 from .preferences import Preferences, save_preferences
 from .previews import Previews
 from .scheduler import Scheduler
-from .shots import MODES, Mode, available_modes, why_not_shown
+from .shots import Mode, available_modes, why_not_shown
 from .view_area import ViewArea
 from .widgets import Widgets, set_text
 
@@ -61,14 +61,14 @@ class Window:
         self.live_ended: Callable[[], bool] = lambda: True
         self.edit_crop = True
         """Whether the crop box shows its handles."""
-        self.script: Callable[[float], None] | None = None
-        """Acts in place of mouse and keyboard once a frame, told the seconds since the last one; for measurements."""
+        self.input = Input(self)
         self._later: list[Callable[[], None]] = []
         self.asked = -1
         """Revision of the model that the engine was asked for last."""
         self._asked_size = (0, 0)
         self._last_frame = self._last_refresh = time.perf_counter()
-        self._last_event = self._last_frame
+        self.last_event = self._last_frame
+        """Clock when something moved last."""
         self._message, self._message_at = "", 0.0
         self.failure = ""
         """Why nothing is shown, or empty."""
@@ -76,7 +76,6 @@ class Window:
         """The picture on the screen, or about to be: drawn with the next frame."""
         self.drawn_at = 0.0
         """Clock when the last frame had been drawn."""
-        self._wheel = 0.0
         self._panels_shown = True
         self._moving_frames: list[float] = []
         self._build()
@@ -93,6 +92,7 @@ class Window:
         self.widgets = Widgets(self.scale)
         self.dialogs = Dialogs(self)
         self.root = gui.add_window(no_scrollbar=True, no_scroll_with_mouse=True)
+        gui.bind_item_theme(self.root, theme.see_through_theme())
         gui.push_container_stack(self.root)
         self._build_menu()
         with gui.group(horizontal=True):
@@ -106,7 +106,7 @@ class Window:
         self.status = gui.add_text("", color=theme.DIM)
         gui.pop_container_stack()
         with gui.handler_registry():
-            gui.add_mouse_wheel_handler(callback=lambda s, a, u: self._on_wheel(float(a)))
+            gui.add_mouse_wheel_handler(callback=lambda s, a, u: self.input.on_wheel(float(a)))
         gui.set_primary_window(self.root, True)
         gui.show_viewport()
         self.overlays = Overlays(self)
@@ -152,7 +152,7 @@ class Window:
         for call in later:
             call()
         self._fit()
-        self._input(min(elapsed, 0.1))
+        self.input.update(min(elapsed, 0.1))
         for panel in self.panels:
             panel.tick(now)
         self._request()
@@ -236,72 +236,6 @@ class Window:
             self.view.resize(*self.view_size)
             gui.configure_item(self.side, height=self.view_size[1])
 
-    def _input(self, seconds: float) -> None:
-        if self.script is not None:
-            self.script(seconds)
-            return
-        self._mouse()
-        wheel, self._wheel = self._wheel, 0.0
-        if wheel and self.view.hovered:
-            self.controls.wheel(wheel)
-        if self.widgets.typing() or self.dialogs.is_open:
-            self.controls.hold((), seconds)
-            return
-        shift, control = keys.shift(), keys.control()
-        self.controls.hold(() if control else keys.held(), seconds, shift)
-        for name in keys.struck():
-            self._key(name, shift, control)
-
-    def _mouse(self) -> None:
-        mouse_x, mouse_y = gui.get_mouse_pos(local=False)
-        left, top = self.view.place
-        width, height = self.view_size
-        x, y = (mouse_x - left) / width, (mouse_y - top) / height
-        if self.overlays.mouse(mouse_x - left, mouse_y - top, self.view.hovered and not self.dialogs.is_open):
-            return
-        if self.controls.dragging:
-            if any(gui.is_mouse_button_down(button) for button in (LEFT, RIGHT, MIDDLE)):
-                self.controls.drag(x, y, width / height)
-            else:
-                self.controls.release()
-        elif self.view.hovered and not self.dialogs.is_open:
-            if gui.is_mouse_button_double_clicked(LEFT):
-                self.controls.set_focus(x, y)
-            else:
-                for button in (LEFT, RIGHT, MIDDLE):
-                    if gui.is_mouse_button_clicked(button):
-                        self.controls.press(button, x, y, keys.shift())
-                        break
-
-    def _key(self, name: str, shift: bool, control: bool) -> None:
-        self._last_event = time.perf_counter()
-        if control:
-            actions: dict[str, Callable[[], Any]] = {
-                "O": self.dialogs.open_field, "S": self.dialogs.save_field, "P": self.dialogs.screenshot, "Q": gui.stop_dearpygui,
-            }  # fmt: skip
-            if name in actions:
-                actions[name]()
-            elif name in ("Z", "Y"):
-                self._offer("Undo" if name == "Z" else "Redo", shift)
-        elif name.isdigit():
-            if int(name) <= len(MODES):
-                self.set_mode(MODES[int(name) - 1])
-        elif name == "B":
-            look = self.model.look
-            self.model.look = replace(look, exposure=min(max(look.exposure + (-0.5 if shift else 0.5), -5.0), 5.0))
-        elif name == "Tab":
-            self.toggle_panels()
-        elif name == "F1":
-            self.dialogs.help()
-        elif not self.controls.key(name, shift):
-            self._offer(name, shift)
-
-    def _offer(self, name: str, shift: bool) -> None:
-        """A key for whichever panel knows it."""
-        for panel in self.panels:
-            if panel.key(name, shift):
-                break
-
     def _request(self) -> None:
         """Ask the engine for what the model wants, where that has changed."""
         self.engine.restyle(self.model.look, self.model.comparison)
@@ -311,11 +245,15 @@ class Window:
                 self.engine.released()
             return
         self.asked, self._asked_size = self.model.revision, self.view_size
-        self._last_event = time.perf_counter()
+        self.last_event = time.perf_counter()
         try:
             self.engine.submit(self.model.request(*self.view_size), moving=moving)
         except UserError as error:
             self._show_failure(str(error))
+            return
+        if moving and self.displayed is not None and not self.displayed.task.moving:
+            # The view was at rest: its first picture is soon there, and without it this frame would show nothing new.
+            self.engine.wait(1.0 / self.engine.scheduler.fps)
 
     def _receive(self) -> None:
         result = self.engine.take()
@@ -328,10 +266,11 @@ class Window:
             begin = time.perf_counter()
             self.view.show(result)
             self.displayed = result
-            self._last_event = time.perf_counter()
-            self.upload_seconds = self._last_event - begin
+            now = time.perf_counter()
+            self.upload_seconds = now - begin
             if result.task.moving:
-                self._moving_frames = [*self._moving_frames[-14:], self._last_event]
+                self.last_event = now
+                self._moving_frames = [*self._moving_frames[-14:], now]
                 first, last = self._moving_frames[0], self._moving_frames[-1]
                 if last > first and last - first < 5.0:
                     self.fps = (len(self._moving_frames) - 1) / (last - first)
@@ -377,12 +316,11 @@ class Window:
         running = [f"{job.name} {100.0 * job.share:.0f} %" for job in self.jobs if not job.done]
         return "   ".join([*parts, *running, "F1: help"])
 
-    def _on_wheel(self, notches: float) -> None:
-        self._wheel += notches
-
     def _pace(self, begin: float) -> None:
         """Wait out the frame: drawing more often than anything changes would only take the renderer's time."""
-        busy = time.perf_counter() - self._last_event < 0.5 or self.controls.dragging or self.controls.moving
+        if self.controls.dragging or self.controls.moving:  # as often as pictures come; each is asked for with the newest input
+            self.engine.wait(1.0 / self.engine.scheduler.fps - (time.perf_counter() - begin))
+        busy = time.perf_counter() - self.last_event < 0.5 or self.controls.dragging or self.controls.moving
         spare = 1.0 / (BUSY_FPS if busy else IDLE_FPS) - (time.perf_counter() - begin)
         if spare > 0.0:
             time.sleep(spare)

@@ -124,6 +124,34 @@ def test_input_cancels_a_refinement_at_once(engine: Engine, model: Model, monkey
     wait(lambda: engine.shown is not None and engine.shown.request is quick)
 
 
+def test_waiting_gives_the_first_picture_its_time_and_no_more(engine: Engine, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.wait(60.0)  # nothing was asked for: nothing to wait for
+    real, gate = engine_module.render_shots, threading.Event()
+
+    def slow(request: Request, task: Task, cancel: object = None) -> object:
+        gate.wait(60)
+        return real(request, task, cancel)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine_module, "render_shots", slow)
+    request = model.request(32, 24)
+    engine.submit(request, moving=True)
+    engine.wait(0.01)
+    assert engine.take() is None
+    threading.Timer(0.05, gate.set).start()
+    engine.wait(60.0)
+    picture = engine.take()
+    assert isinstance(picture, Picture)
+    assert picture.request is request
+
+    def broken(*arguments: object) -> object:
+        raise UserError("the moon is in the way")
+
+    monkeypatch.setattr(engine_module, "render_shots", broken)
+    engine.submit(model.request(24, 24))
+    engine.wait(60.0)  # a failure ends it, too
+    assert isinstance(engine.take(), Failure)
+
+
 def test_moving_pictures_use_the_preview_and_stills_do_not(engine: Engine, model: Model) -> None:
     model.entry.preview = model.entries[1].field  # green where the field is red
     model.navigator.to_view(0)

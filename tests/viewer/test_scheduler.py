@@ -68,6 +68,25 @@ def test_quick_field_needs_no_coarse_picture() -> None:
     assert [t.scale for t in drain(scheduler, 1.0, full=1e-7)] == [1.0]
 
 
+def test_first_picture_of_a_movement_comes_sooner_than_the_next() -> None:
+    scheduler = Scheduler(fps=30.0)
+    for _ in range(20):  # what pixels cost is learned
+        scheduler.changed(0.0, moving=True)
+        task = scheduler.next(0.0, PIXELS)
+        assert task is not None
+        work(scheduler, task, 1e-6, 1e-6)
+    usual = task
+    scheduler.changed(9.0, moving=True)
+    scheduler.changed(9.01, moving=True)  # still nothing was shown
+    first = scheduler.next(9.01, PIXELS)
+    scheduler.changed(9.02, moving=True)
+    second = scheduler.next(9.02, PIXELS)
+    assert usual is not None
+    assert first is not None
+    assert first.scale < usual.scale
+    assert second == usual
+
+
 def test_moving_ends_when_released_or_settled() -> None:
     scheduler = Scheduler()
     scheduler.changed(0.0, moving=True)

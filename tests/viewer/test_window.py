@@ -60,6 +60,27 @@ def test_first_picture(window: Session) -> None:
     assert share(image, WHITE) > 0.5
 
 
+def test_a_picture_is_on_the_screen_with_the_next_frame_and_stays(window: Session) -> None:
+    """Also one of a size that was never shown; Dear PyGui's changing textures would be late, and blank in their second frame."""
+    window.ask("setattr(window.engine, 'paused', True)")
+    for size, color in ((40, (0.1, 0.8, 0.1)), (56, (0.9, 0.1, 0.1)), (56, (0.1, 0.2, 0.9))):
+        rgba = f"np.full(({size}, {size}, 4), (*{color}, 1.0), np.float32)"
+        window.ask(f"window.view.show(dataclasses.replace(window.displayed, rgba={rgba}))")
+        for _ in range(3):
+            image = window.grab()
+            assert share(image, tuple(round(255 * value) for value in color)) > 0.9  # type: ignore[arg-type]
+    assert window.ask("len(gui.get_item_children(window.view.textures.registry, 1))") == 2
+    window.ask("[setattr(window.engine, 'paused', False), window.model.touch()]")
+    window.settle()
+
+
+def test_the_pointer_is_known_between_frames(window: Session) -> None:
+    x, y = window.at(0.3, 0.6)
+    left, top = window.origin()
+    subprocess.run(["xdotool", "mousemove", str(x), str(y)], env=window.env, check=True, timeout=PATIENCE)
+    assert window.ask("importlib.import_module('fieldmorph.viewer.pointer').now()") == [x - left, y - top]
+
+
 def test_dragging_orbits(window: Session) -> None:
     """Half a turn: what was on the left is on the right."""
     for _ in range(2):

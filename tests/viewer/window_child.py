@@ -23,6 +23,7 @@ def say(text: str) -> None:
 
 def main() -> None:
     import dataclasses
+    import importlib
 
     import numpy as np
     import viewer_fields
@@ -46,6 +47,7 @@ def main() -> None:
         "folder": Path(folder),
         "Path": Path,
         "dataclasses": dataclasses,
+        "importlib": importlib,
         "Entry": Entry,
         "fields": viewer_fields,
     }
