@@ -18,12 +18,12 @@ LENS = frozenset(
 
 USED_TOP = LENS | frozenset(
     "frames n_frames sharpness_discard_threshold aabb aabb_scale scale offset up white_transparent black_transparent "
-    "train_filenames val_filenames test_filenames".split()
+    "train_filenames val_filenames test_filenames ply_file_path".split()
 )
 USED_FRAME = LENS | frozenset("file_path transform_matrix transform_matrix_start transform_matrix_end sharpness mask_path time".split())
 
 INFORMATIVE_TOP = frozenset(
-    "applied_transform applied_scale ply_file_path render_aabb integer_depth_scale depth_unit_scale_factor orientation_override "
+    "applied_transform applied_scale render_aabb integer_depth_scale depth_unit_scale_factor orientation_override "
     "enable_depth_loading enable_ray_loading fovx fovy name frame_rate fps procedural".split()
 )
 """``fovx`` and ``fovy`` are written by colmap2nerf and read by nobody; orientation_override concerns a frame of axes we do not build."""

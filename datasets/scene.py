@@ -12,6 +12,7 @@ from ..errors import UserError
 from ..render.camera import Camera
 from ..representations.space import Space, Vec3
 from .images import Images
+from .points import Points, read_ply
 
 HOLDOUT = 8
 """Where a file names no split, every so many-th picture in file-name order is held out for testing."""
@@ -45,11 +46,21 @@ class Scene:
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     """Informative fields of the file, e.g. ``applied_transform``, and how the box was found."""
+    points_file: Path | None = None
+    """Where the sparse points are that the capture came with, if it names some; they share the world of the cameras."""
 
     @property
     def image_bytes(self) -> int:
         """Memory all decoded pictures would take."""
         return self.images.bytes_of()
+
+    def points(self) -> Points | None:
+        """The sparse points of the capture, None where it names none.
+
+        Raises:
+            UserError: their file is missing or damaged.
+        """
+        return None if self.points_file is None else read_ply(self.points_file)
 
     def split_bytes(self, split: str) -> int:
         """Memory the decoded pictures of one split take."""

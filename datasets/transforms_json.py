@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import UserError
@@ -45,7 +46,32 @@ def read_transforms(path: Path, holdout: int) -> Scene:
         split = hold_out(len(document.frames), holdout)
     folder = file.parent
     name = folder.name if file.name == "transforms.json" else f"{folder.name}/{file.stem}"
-    return assemble(name, path, FORMAT.name, document.frames, split, document.top, str(file), document.warnings)
+    points = _points_file(document)
+    scene = assemble(name, path, FORMAT.name, document.frames, split, document.top, str(file), document.warnings)
+    return replace(scene, points_file=points)
+
+
+def _points_file(document: Document) -> Path | None:
+    """The PLY that nerfstudio's ``ply_file_path`` names, relative to the file; its points are in the world of the matrices,
+    ``applied_transform`` included, as those are (nerfstudio reads them so). What is missing costs a warning: training needs no points.
+
+    Raises:
+        UserError: the field is no path.
+    """
+    named = document.top.get("ply_file_path")
+    if named is None:
+        return None
+    if not isinstance(named, str) or not named or "\0" in named:
+        raise UserError(f"{document.path}: 'ply_file_path' must be a path, got {short(named)}")
+    file = document.path.parent / named.replace("\\", "/")
+    try:
+        there = file.is_file()
+    except OSError:  # no name a file system would take
+        there = False
+    if not there:
+        document.warnings.append(f"{document.path.name}: ply_file_path names {named}, which is not there; no sparse points are shown")
+        return None
+    return file
 
 
 def _named_split(document: Document) -> dict[str, list[int]] | None:

@@ -16,6 +16,7 @@ from ..render.camera import Camera
 from ..render.types import RenderSettings
 from ..representations.field import Field
 from .moments import PARTS, moment
+from .points import draw_points
 from .scheduler import Scheduler, Task
 from .shots import GRIDS, Look, Mode, Pixels, Shot, difference, photo_shot, picture_psnr, shade, shoot
 
@@ -264,16 +265,21 @@ def task_camera(camera: Camera, task: Task) -> Camera:
     return replace(camera, cx=camera.cx + halton(task.sample, 2) - 0.5, cy=camera.cy + halton(task.sample, 3) - 0.5)
 
 
+def source_camera(request: Request) -> Camera:
+    """What each source of a request is seen by: all of the view, or its part of it side by side."""
+    camera = request.camera
+    if request.layout == "side" and len(request.sources) > 1:
+        return camera.fitted(max(1, camera.width // len(request.sources)), camera.height)
+    return camera
+
+
 def render_shots(request: Request, task: Task, cancel: CancelFlag | None = None) -> tuple[Shot, ...]:
     """What each source of a request shows at a task's quality.
 
     Raises:
         Cancelled: ``cancel`` was set meanwhile.
     """
-    camera = request.camera
-    if request.layout == "side" and len(request.sources) > 1:
-        camera = camera.fitted(max(1, camera.width // len(request.sources)), camera.height)
-    camera = task_camera(camera, task)
+    camera = task_camera(source_camera(request), task)
     shots = []
     for source in request.sources:
         if isinstance(source, PhotoSource):
@@ -304,6 +310,9 @@ def compose(request: Request, shots: tuple[Shot, ...], look: Look, comparison: C
     psnr = None
     if len(pictures) == 2 and pictures[0].shape == pictures[1].shape and task.scale == 1.0 and not task.preview:
         psnr = picture_psnr(pictures[0], pictures[1])
+    if look.points is not None and request.layout != "difference":
+        camera, points = task_camera(source_camera(request), replace(task, sample=0)), look.points
+        pictures = [draw_points(picture, shot, camera, points, task.scale) for picture, shot in zip(pictures, shots, strict=True)]
     if len(pictures) == 1 or request.layout == "single":
         shown = pictures[0]
     elif request.layout == "side":

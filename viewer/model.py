@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.points import Points
 from ..errors import UserError
 from ..render.types import Box, RenderSettings
 from ..representations.field import Field
@@ -59,6 +60,8 @@ class Model:
         """A sentence for the status line: what was done, or why not."""
         self.navigator = Navigator(entries[0].overview, entries[0].cameras)
         self._photographs: dict[Path, Photographs] = {}
+        self._points_data: Path | None = None
+        """Whose sparse points are shown."""
 
     @property
     def entry(self) -> Entry:
@@ -88,6 +91,8 @@ class Model:
     def activate(self, index: int) -> None:
         """Show a field; the camera stays where it is."""
         self.active = index
+        if self.entry.data != self._points_data:
+            self.show_points(None)
         if self.partner_index == index and len(self.entries) > 1:
             self.partner_index = (index + 1) % len(self.entries)
         if any(entry.field.dynamic for entry in self.entries):
@@ -109,6 +114,10 @@ class Model:
         if layout != "single" and partner == "photograph" and self.navigator.view_index is None:
             self.navigator.step_view(0)
         self.touch()
+
+    def show_points(self, points: Points | None) -> None:
+        """Draw the sparse points of what the active field was trained on, or none."""
+        self.look, self._points_data = replace(self.look, points=points), self.entry.data
 
     def set_time(self, time: float) -> None:
         """Show a dynamic scene as it is then, in [0, 1]."""

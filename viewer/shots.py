@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..datasets.points import Points
 from ..errors import UserError
 from ..kernels.cancel import CancelFlag
 from ..render.camera import Camera
@@ -60,6 +61,8 @@ class Look:
     """Stops; each doubles the light."""
     tone: str = "standard"
     """standard shows colours as the field holds them; filmic rolls bright light off."""
+    points: Points | None = None
+    """Sparse points drawn over the picture."""
 
 
 @dataclass(frozen=True)

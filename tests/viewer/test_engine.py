@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from viewer_fields import BLUE, GREEN, RED
 
+from fieldmorph.datasets.points import Points
 from fieldmorph.errors import UserError
 from fieldmorph.viewer import engine as engine_module
-from fieldmorph.viewer.engine import Comparison, Engine, Failure, Picture, Request, compose, render_shots, task_camera
+from fieldmorph.viewer.engine import Comparison, Engine, Failure, Picture, Request, compose, render_shots, source_camera, task_camera
 from fieldmorph.viewer.entries import open_entry
 from fieldmorph.viewer.model import Model
+from fieldmorph.viewer.points import draw_points
 from fieldmorph.viewer.scheduler import Scheduler, Task
 from fieldmorph.viewer.shots import Look
 
@@ -150,6 +152,41 @@ def test_waiting_gives_the_first_picture_its_time_and_no_more(engine: Engine, mo
     engine.submit(model.request(24, 24))
     engine.wait(60.0)  # a failure ends it, too
     assert isinstance(engine.take(), Failure)
+
+
+def test_points_lie_where_nothing_hides_them(model: Model) -> None:
+    """Of three points one is in front of the red block, one within it, one behind the camera."""
+    points = Points(np.array([[-0.45, -0.7, 0.0], [-0.45, 0.0, 0.0], [0.0, -9.0, 3.0]]), np.array([[0, 255, 0]] * 3, np.uint8))
+    model.navigator.to_view(0)
+    request = model.request(128, 96)
+    shots = render_shots(request, FULL)
+    plain = compose(request, shots, Look(), Comparison(), FULL, 0.0)
+    drawn = compose(request, shots, Look(points=points), Comparison(), FULL, 0.0)
+    changed = (np.abs(drawn.rgba - plain.rgba).max(-1) > 0.1).nonzero()
+    x, y = source_camera(request).project(points.xyz[:1])[0][0].tolist()
+    assert changed[0].tolist() == [int(y)]
+    assert changed[1].tolist() == [int(x)]
+    assert near(drawn.rgba[int(y), int(x)], (0.0, 1.0, 0.0))
+    model.compare("side")
+    request = model.request(128, 96)
+    shots = render_shots(request, FULL)
+    plain = compose(request, shots, Look(), Comparison(), FULL, 0.0)
+    drawn = compose(request, shots, Look(points=points), Comparison(), FULL, 0.0)
+    columns = (np.abs(drawn.rgba - plain.rgba).max(-1) > 0.1).nonzero()[1]
+    assert [int(column >= 64) for column in sorted(columns.tolist())] == [0, 1]
+    assert drawn.psnr == plain.psnr  # points are no part of the comparison
+
+
+def test_coarse_pictures_show_a_share_of_the_points(model: Model) -> None:
+    points = Points(np.random.default_rng(0).uniform(-1.0, 1.0, (4000, 3)))
+    request = model.request(128, 96)
+    shot = render_shots(request, FULL)[0]
+    bare = replace(shot, opacity=np.zeros_like(shot.opacity))
+    black = np.zeros((96, 128, 3), np.float32)
+    whole = draw_points(black, bare, request.camera, points, 1.0)
+    share = draw_points(black, bare, request.camera, points, 0.25)
+    assert 0.0 < (share.max(-1) > 0).sum() < 0.25 * (whole.max(-1) > 0).sum()
+    assert not black.any()
 
 
 def test_moving_pictures_use_the_preview_and_stills_do_not(engine: Engine, model: Model) -> None:

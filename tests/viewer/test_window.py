@@ -293,6 +293,22 @@ def test_time_slider_and_play_change_the_picture(window: Session, panel: Callabl
     assert share(window.grab(), RED) < 0.01
 
 
+def test_sparse_points_are_switched_on_or_explain_themselves(window: Session, panel: Callable[[str], str]) -> None:
+    display = panel("Display")
+    window.press(f"{display}.points")
+    window.until("'--data DATA' in gui.get_value(window.status)")
+    window.until(f"not gui.get_value({display}.points)")
+    window.ask("[fields.captured(folder / 'capture'), setattr(window.model.entry, 'data', folder / 'capture')]")
+    before = window.grab()
+    window.press(f"{display}.points")
+    window.until("window.model.look.points is not None")
+    window.settle()
+    assert share(window.grab(), (255, 0, 255)) > share(before, (255, 0, 255)) + 0.001
+    window.ask("window.model.activate(1)")  # trained on something else
+    window.until(f"not gui.get_value({display}.points)")
+    window.ask("setattr(window.model.entries[0], 'data', None)")
+
+
 def test_path_panel_flies_a_path_and_renders_a_film(window: Session, panel: Callable[[str], str]) -> None:
     import imageio.v3 as iio
 

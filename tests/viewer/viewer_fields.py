@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from fieldmorph.render.camera import Camera, look_at
@@ -38,6 +41,21 @@ def blocks(left: tuple[float, float, float] = RED, right: tuple[float, float, fl
     field.metadata = {"cameras": [camera.to_dict() for camera in cameras], "background": "white", "history": ["made by a test"]}
     field.requires_grad_(False)
     return field
+
+
+def captured(folder: Path) -> None:
+    """A dataset with sparse points, all over the blocks' box."""
+    (folder / "images").mkdir(parents=True)
+    listed = []
+    for camera in (Camera.from_dict(described) for described in blocks().metadata["cameras"]):
+        Image.new("RGB", (camera.width, camera.height)).save(folder / f"images/{camera.name}.png")
+        pose = [*camera.camera_to_world.tolist(), [0.0, 0.0, 0.0, 1.0]]
+        listed.append({"file_path": f"images/{camera.name}.png", "transform_matrix": pose})
+    (folder / "transforms.json").write_text(json.dumps({"fl_x": 40.0, "ply_file_path": "points.ply", "frames": listed}))
+    kinds = [*(f"property float {axis}" for axis in "xyz"), *(f"property uchar {color}" for color in ("red", "green", "blue"))]
+    places = torch.rand(500, 3, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
+    lines = [f"{x} {y} {z} 255 0 255" for x, y, z in places.tolist()]
+    (folder / "points.ply").write_text("\n".join(["ply", "format ascii 1.0", "element vertex 500", *kinds, "end_header", *lines, ""]))
 
 
 class Changing(Field):

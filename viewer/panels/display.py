@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from .. import gui
+from ..jobs import Job
+from ..points import points_of
 from ..shots import BACKGROUNDS, MODE_NAMES, TONES, available_modes
 from .panel import Panel
 
@@ -17,6 +19,7 @@ class DisplayPanel(Panel):
     def build(self) -> None:
         look = self.model.look
         self._entry = self.model.entry
+        self._reading: Job | None = None
         self.mode = self.w.choice("Mode", self._modes(), MODE_NAMES[look.mode], self._mode, "What the view shows (keys 1 to 9).")
         self.background = self.w.choice(
             "Background", [*BACKGROUNDS, "checker", "learned"], look.background, lambda v: self._look(background=v)
@@ -42,6 +45,10 @@ class DisplayPanel(Panel):
         self.w.check(
             "Training cameras", self.window.show_cameras, self.window.set_show_cameras, "Draw where the photographs were taken from."
         )
+        self.points = self.w.check(
+            "Sparse points", look.points is not None, self._points,
+            "What structure from motion found, where the dataset's transforms.json names a ply_file_path.",
+        )  # fmt: skip
         self.w.check("Scene box", self.window.show_box, self.window.set_show_box)
 
     def refresh(self) -> None:
@@ -49,6 +56,7 @@ class DisplayPanel(Panel):
         if self.model.entry is not self._entry:
             self._entry = self.model.entry
             gui.configure_item(self.mode, items=self._modes())
+        gui.set_value(self.points, look.points is not None or (self._reading is not None and not self._reading.done))
         for tag, value in ((self.mode, MODE_NAMES[look.mode]), (self.background, look.background), (self.exposure, look.exposure)):
             if gui.get_value(tag) != value and not gui.is_item_active(tag):
                 gui.set_value(tag, value)
@@ -61,6 +69,21 @@ class DisplayPanel(Panel):
 
     def _look(self, **changes: Any) -> None:
         self.model.look = replace(self.model.look, **changes)
+
+    def _points(self, on: bool) -> None:
+        if self._reading is not None:
+            self._reading.stop()
+        if not on:
+            self.model.show_points(None)
+            return
+        entry = self.model.entry
+
+        def ready(job: Job) -> None:
+            if entry is self.model.entry:
+                self.model.show_points(job.result)
+
+        # What is wrong with them goes to the status line, as with every job.
+        self._reading = self.window.start(Job("sparse points", lambda job: points_of(entry.data, entry.name), ready))
 
     def _march(self, **changes: Any) -> None:
         self.model.marching = replace(self.model.marching, **changes)
