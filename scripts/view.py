@@ -83,6 +83,7 @@ class View(Compute, Talk):
         return 0
 
     def _window(self, entries: list[Entry], size: tuple[int, int] | None, device: str) -> int:
+        from ..viewer.gui import ui_scale
         from ..viewer.preferences import load_preferences
         from ..viewer.window import Window
 
@@ -91,6 +92,7 @@ class View(Compute, Talk):
             preferences.opened(path)
         if size is not None:
             preferences.width, preferences.height = size
+            preferences.scale = ui_scale()
         preferences.samples, preferences.fps = self.samples or preferences.samples, self.fps or preferences.fps
         Window(self._model(entries), preferences, device=device).run()
         return 0
@@ -115,7 +117,7 @@ class View(Compute, Talk):
         elif self.compare is not None:
             if len(entries) < 2:
                 raise UserError(f"--compare {self.compare} needs a second field: name two")
-            model.compare(self.compare, "field")
+            model.compare(self.compare, "all")
         elif len(entries) > 1:
-            model.compare("side", "field")
+            model.compare("side", "all")
         return model

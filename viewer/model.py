@@ -19,7 +19,8 @@ from .navigation import Navigator
 from .shots import Look
 
 Array = NDArray[np.float64]
-Partner = Literal["field", "photograph"]
+Partner = Literal["field", "photograph", "all"]
+"""What the active field is compared with: another one, its photograph, or, side by side, all others."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Model:
             self.message = "the last field stays open"
             return
         del self.entries[index]
-        if len(self.entries) == 1 and self.partner == "field":
+        if len(self.entries) == 1 and self.partner != "photograph":
             self.layout = "single"
         self.partner_index = min(self.partner_index, len(self.entries) - 1)
         self.activate(min(self.active - (index < self.active), len(self.entries) - 1))
@@ -107,7 +108,9 @@ class Model:
     def compare(self, layout: Layout, partner: Partner | None = None) -> None:
         """Choose how the active field is set against another one, or against its photograph."""
         partner = partner or self.partner
-        if layout != "single" and partner == "field" and len(self.entries) < 2:
+        if partner == "all" and layout != "side":
+            partner = "field"
+        if layout != "single" and partner != "photograph" and len(self.entries) < 2:
             self.message = "open a second field to compare with (File, Open), or compare with the photographs"
             layout = "single"
         self.layout, self.partner = layout, partner
@@ -152,16 +155,30 @@ class Model:
             UserError: the photograph to compare with cannot be had.
         """
         sources: list[Source] = [self._source(self.entry)]
-        if self.layout != "single":
+        if self.layout == "side" and self.partner == "all":
+            sources += [self._source(entry) for entry in self._others()]
+        elif self.layout != "single":
             sources.append(self._partner())
         return Request(replace(self.navigator.camera(width, height), time=self.time), tuple(sources), self.look.mode, self.layout)
+
+    @property
+    def compared(self) -> list[str]:
+        """Names of what shares the view, from the left; the active field's alone where nothing does."""
+        if self.layout == "single":
+            return [self.entry.name]
+        if self.layout == "side" and self.partner == "all":
+            return [entry.name for entry in (self.entry, *self._others())]
+        return [self.entry.name, "photograph" if self.partner == "photograph" else self.entries[self.partner_index].name]
+
+    def _others(self) -> list[Entry]:
+        return [entry for index, entry in enumerate(self.entries) if index != self.active]
 
     def _source(self, entry: Entry) -> FieldSource:
         settings = self.marching.applied(entry.settings, self.crop)
         return FieldSource(entry.field, settings, entry.preview if self.use_preview else None)
 
     def _partner(self) -> Source:
-        if self.partner == "field":
+        if self.partner != "photograph":
             return self._source(self.entries[self.partner_index])
         pictures, view = self.photographs(), self.navigator.view_index
         if pictures is None:

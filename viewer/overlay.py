@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +111,23 @@ def box_lines(view: Projector, box: Box, color: Color, thickness: float = 1.0) -
     """The twelve edges of a box."""
     corners = np.array([[box[(c >> axis) & 1][axis] for axis in range(3)] for c in range(8)])
     return view.lines(corners[[a for a, _ in _EDGES]], corners[[b for _, b in _EDGES]], color, thickness)
+
+
+def repeated(lines: Sequence[Line], parts: int, width: float) -> list[Line]:
+    """Lines over one part of a view, ``width`` pixels wide, over each of ``parts`` side by side, cut off at the part's edges."""
+    if parts == 1:
+        return list(lines)
+    found = []
+    for line in lines:
+        (x0, y0), (x1, y1) = line.start, line.end
+        shares = sorted(min(max((edge - x0) / (x1 - x0), 0.0), 1.0) for edge in (0.0, width)) if x0 != x1 else [0.0, 1.0]
+        a, b = ((x0 + t * (x1 - x0), y0 + t * (y1 - y0)) for t in shares)
+        if max(a[0], b[0]) < 0.0 or min(a[0], b[0]) > width or shares[0] == shares[1]:
+            continue
+        for part in range(parts):
+            shift = part * width
+            found.append(replace(line, start=(a[0] + shift, a[1]), end=(b[0] + shift, b[1])))
+    return found
 
 
 def box_handles(view: Projector, box: Box, color: Color = CROP_COLOR) -> list[Handle]:

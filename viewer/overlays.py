@@ -23,6 +23,7 @@ from .overlay import (
     box_lines,
     drag_handle,
     frusta_lines,
+    repeated,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +53,10 @@ class Overlays:
             return
         self._drawn, self.stale = state, False
         navigator, (width, height) = model.navigator, self.window.view_size
-        view = Projector(navigator.pose, navigator.fov, width, height)
+        names = model.compared
+        parts = len(names) if model.layout == "side" else 1
+        part = width / parts
+        view = Projector(navigator.pose, navigator.fov, round(part), height)
         lines: list[Line] = []
         space = model.entry.field.space
         if self.window.show_box:
@@ -69,6 +73,9 @@ class Overlays:
         elif model.crop is not None and self.window.edit_crop:
             lines += box_lines(view, model.crop, CROP_COLOR, 1.5)
             self._handles = box_handles(view, model.crop)
+        lines = repeated(lines, parts, part)
+        inside = [handle for handle in self._handles if parts == 1 or 0.0 <= handle.place[0] <= part]
+        self._handles = [replace(h, place=(h.place[0] + k * part, h.place[1])) for k in range(parts) for h in inside]
         scale = self.window.scale
         axes = axes_lines(navigator.rotation, (width - 44.0 * scale, height - 44.0 * scale), 28.0 * scale)
         labels = [Label((line.end[0] + 3.0 * scale, line.end[1] - 7.0 * scale), name, line.color) for line, name in axes]
@@ -77,9 +84,9 @@ class Overlays:
             x = model.comparison.wipe * width
             lines.append(Line((x, 0.0), (x, float(height)), WIPE_SHADE, 5.0))
             lines.append(Line((x, 0.0), (x, float(height)), WIPE_COLOR, 2.0))
-        elif model.layout == "side":
-            lines.append(Line((width / 2, 0.0), (width / 2, float(height)), WIPE_COLOR, 1.0))
-        labels += self._names(width)
+        for number in range(1, parts):
+            lines.append(Line((number * part, 0.0), (number * part, float(height)), WIPE_COLOR, 1.0))
+        labels += self._names(names, part if parts > 1 else model.comparison.wipe * width)
         self.window.view.draw(lines, self._handles, labels)
 
     @property
@@ -118,13 +125,9 @@ class Overlays:
         elif not self._selecting and model.crop is not None:
             model.set_crop(drag_handle(model.crop, handle, right, down))
 
-    def _names(self, width: int) -> list[Label]:
-        """What the halves of a comparison show."""
-        model = self.model
-        if model.layout not in ("wipe", "side"):
+    def _names(self, names: list[str], apart: float) -> list[Label]:
+        """What the parts of a comparison show, so many pixels apart."""
+        if self.model.layout not in ("wipe", "side"):
             return []
-        second = "photograph" if model.partner == "photograph" else model.entries[model.partner_index].name
-        middle = width / 2 if model.layout == "side" else model.comparison.wipe * width
         margin = 14.0 * self.window.scale
-        places = ((margin, model.entry.name), (middle + margin, second))
-        return [Label((x, margin), name, TEXT_COLOR, boxed=True) for x, name in places]
+        return [Label((number * apart + margin, margin), name, TEXT_COLOR, boxed=True) for number, name in enumerate(names)]

@@ -49,8 +49,11 @@ class PathEditor:
         self.changed()
         return index
 
-    def update(self, index: int, pose: ArrayLike, fov: float) -> None:
-        self.keys[index] = replace(self.keys[index], camera_to_world=np.array(pose, np.float64)[:3].copy(), fov=fov)
+    def update(self, index: int, pose: ArrayLike, fov: float, time: float | None = None) -> None:
+        """Put another view in the place of a keyframe."""
+        old = self.keys[index]
+        pose = np.array(pose, np.float64)[:3].copy()
+        self.keys[index] = replace(old, camera_to_world=pose, fov=fov, time=old.time if time is None else time)
         self.changed()
 
     def remove(self, index: int) -> None:

@@ -23,6 +23,8 @@ MOST_RECENT = 12
 class Preferences:
     width: int = 1280
     height: int = 860
+    scale: float = 1.0
+    """Of the display that width and height belong to: on one with twice the pixels the window has twice as many."""
     fps: float = 30.0
     samples: int = 16
     use_preview: bool = True
@@ -54,6 +56,7 @@ def load_preferences(path: Path | None = None) -> Preferences:
         if _fits(value, default):
             setattr(found, entry.name, type(default)(value))
     found.width, found.height = min(max(found.width, 480), 16384), min(max(found.height, 360), 16384)
+    found.scale = min(max(found.scale, 0.5), 4.0)
     found.fps, found.samples = min(max(found.fps, 5.0), 120.0), min(max(found.samples, 1), 256)
     return found
 

@@ -32,6 +32,8 @@ SIDE = 356
 """Width of the panels, unscaled pixels."""
 BARS = 68
 """Height of menu and status line, unscaled pixels."""
+LEAST = 480, 360
+"""Smallest window, unscaled pixels: the panels and a strip of the view."""
 BUSY_FPS, IDLE_FPS = 60.0, 30.0
 """The window is drawn this often while something happens, and otherwise."""
 REFRESH = 0.15
@@ -87,7 +89,11 @@ class Window:
         gui.configure_app(manual_callback_management=True, keyboard_navigation=False)
         theme.bind_font(self.scale)
         theme.bind_theme(self.scale)
-        gui.create_viewport(title="fieldmorph", width=self.preferences.width, height=self.preferences.height, min_width=480, min_height=360)
+        grown = self.scale / self.preferences.scale
+        gui.create_viewport(
+            title="fieldmorph", width=round(self.preferences.width * grown), height=round(self.preferences.height * grown),
+            min_width=round(LEAST[0] * self.scale), min_height=round(LEAST[1] * self.scale),
+        )  # fmt: skip
         gui.setup_dearpygui()
         self.widgets = Widgets(self.scale)
         self.dialogs = Dialogs(self)
@@ -177,6 +183,7 @@ class Window:
         self.preferences.use_preview = self.model.use_preview
         if gui.is_viewport_ok():
             self.preferences.width, self.preferences.height = gui.get_viewport_width(), gui.get_viewport_height()
+            self.preferences.scale = self.scale
         save_preferences(self.preferences)
         for job in self.jobs:
             job.wait(5.0)

@@ -23,6 +23,16 @@ STATUS = 40
 """Height of what lies below the panels, pixels: a control there may be visible by its upper edge alone."""
 
 
+RED, GREEN, BLUE, WHITE = (230, 26, 26), (26, 204, 26), (26, 51, 230), (255, 255, 255)
+
+
+def share(image: np.ndarray, color: tuple[int, int, int], left: float = 0.0, right: float = 1.0) -> float:
+    """How much of a part of the view has about this colour."""
+    width = image.shape[1]
+    part = image[:, int(left * width) : int(right * width)].astype(int)
+    return float((np.abs(part - np.array(color)).max(-1) < 45).mean())
+
+
 def needs_window() -> None:
     """Skip, saying why, where no virtual screen or GUI library is at hand."""
     pytest.importorskip("dearpygui", reason="Dear PyGui is not installed")

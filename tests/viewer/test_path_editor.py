@@ -53,6 +53,9 @@ def test_editing(path: PathEditor) -> None:
     np.testing.assert_allclose(path.keys[0].camera_to_world[:, 3], (3.0, 3.0, 1.0))
     path.update(0, path.keys[2].camera_to_world, 55.0)
     assert path.keys[0].fov == 55.0
+    path.update(0, path.keys[2].camera_to_world, 55.0, 0.75)
+    path.update(0, path.keys[2].camera_to_world, 50.0)
+    assert (path.keys[0].fov, path.keys[0].time) == (50.0, 0.75)
     path.remove(0)
     path.loop = True
     path.changed()

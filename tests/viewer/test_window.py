@@ -6,50 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from session import PATIENCE, Screen, Session, needs_window
-
-from fieldmorph.viewer.engine import Comparison
-
-RED, GREEN, BLUE, WHITE = (230, 26, 26), (26, 204, 26), (26, 51, 230), (255, 255, 255)
-
-
-@pytest.fixture(scope="module")
-def screen() -> Iterator[Screen]:
-    needs_window()
-    found = Screen()
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def viewer(screen: Screen, field_files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    session = Session(screen, tmp_path_factory.mktemp("viewer"), field_files)
-    yield session
-    assert session.close() == 0
-
-
-@pytest.fixture
-def window(viewer: Session) -> Session:
-    """The window as it starts, at the first training camera."""
-    viewer.do("mousemove", 1, 1)
-    viewer.ask("[window.dialogs.close(), window.model.compare('single'), window.model.set_crop(None), window.model.activate(0)]")
-    viewer.ask(f"setattr(window.model, 'comparison', type(window.model.comparison)({Comparison().wipe}))")
-    viewer.ask("[setattr(window.controls, 'first_person', False), window.set_mode('color'), window.model.navigator.to_view(0)]")
-    viewer.ask("window.model.touch()")
-    viewer.settle()
-    return viewer
-
-
-def share(image: np.ndarray, color: tuple[int, int, int], left: float = 0.0, right: float = 1.0) -> float:
-    """How much of a part of the view has about this colour."""
-    width = image.shape[1]
-    part = image[:, int(left * width) : int(right * width)].astype(int)
-    return float((np.abs(part - np.array(color)).max(-1) < 45).mean())
+from session import BLUE, GREEN, PATIENCE, RED, WHITE, Screen, Session, share
 
 
 def test_first_picture(window: Session) -> None:
@@ -186,6 +147,38 @@ def test_resizing_the_window_resizes_the_picture(window: Session) -> None:
     window.until(f"window.view_size == {tuple(before)}")
 
 
+def test_a_scaled_window_is_laid_out_as_the_usual_one(
+    empty_screen: Screen, field_files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice the pixels: letters and panels are twice as large, nothing lies outside, however the window is pulled."""
+    monkeypatch.setenv("FIELDMORPH_UI_SCALE", "2")
+    session = Session(empty_screen, tmp_path, field_files, width=510, height=370)
+    assert session.ask("(gui.get_viewport_width(), gui.get_viewport_height())") == [1020, 740]
+    items = "[tag for panel in window.panels if panel.is_open for tag in vars(panel).values() if type(tag) is int]"
+    shown = f"[tag for tag in {items} if gui.does_item_exist(tag) and gui.is_item_visible(tag)]"
+    edges = f"[(gui.get_item_rect_min(tag)[0], gui.get_item_rect_max(tag)[0]) for tag in {shown}]"
+    for width, height in ((1020, 740), (1000, 600), (400, 300)):
+        session.ask(f"[gui.set_viewport_width({width}), gui.set_viewport_height({height})]")
+        for _ in range(5):
+            session.ask("None")
+        client = session.ask("(gui.get_viewport_client_width(), gui.get_viewport_client_height())")
+        assert client[0] >= 960, "the panels no longer fit"
+        left, top = session.ask("window.view.place")
+        across, tall = session.ask("window.view_size")
+        side = session.ask("(gui.get_item_rect_min(window.side)[0], gui.get_item_rect_max(window.side)[0])")
+        assert 0 <= left < left + across <= side[0] < side[1] <= client[0]
+        assert side[1] - side[0] == 2 * 356
+        assert across >= 160
+        assert top + tall + 2 * 20 <= client[1]  # the status line is below
+        found = session.ask(edges)
+        assert len(found) > 3
+        assert all(side[0] <= start < end <= side[1] for start, end in found)
+    assert session.ask("gui.get_text_size('M')[1]") >= 26
+    session.settle()
+    assert share(session.grab(), RED) > 0.01
+    assert session.close() == 0
+
+
 def test_a_failed_render_says_its_sentence(window: Session) -> None:
     window.ask("window.model.compare('wipe', 'photograph')")
     window.until("window.failure")
@@ -249,129 +242,3 @@ def test_without_a_display_the_command_says_how_to_go_on(field_files: list[Path]
     assert image.shape == (40, 80, 3)
     assert share(image, RED, 0.0, 0.5) > 0.02
     assert share(image, GREEN, 0.5, 1.0) > 0.02
-
-
-PANEL = "[panel for panel in window.panels if panel.title == {!r}][0]"
-
-
-@pytest.fixture
-def panel(window: Session) -> Iterator[Callable[[str], str]]:
-    """Opens a panel, folds up the others, and gives an expression for it."""
-
-    def opened(title: str) -> str:
-        window.ask(f"[gui.set_value(panel.header, panel.title == {title!r}) for panel in window.panels]")
-        window.ask("None")
-        return PANEL.format(title)
-
-    yield opened
-    window.ask("[gui.set_value(panel.header, panel.open_at_start) for panel in window.panels]")
-    window.ask("[window.model.remove(2) for _ in window.model.entries[2:]]")
-
-
-def test_time_slider_and_play_change_the_picture(window: Session, panel: Callable[[str], str]) -> None:
-    window.ask("window.files.add(Entry('changing', fields.Changing(), cameras=window.model.entries[0].cameras))")
-    time_panel = panel("Time")
-    window.ask("[window.model.navigator.to_view(0), window.model.set_time(0.0)]")
-    window.settle()
-    assert share(window.grab(), RED) > 0.05
-    window.press(f"{time_panel}.slider", at=0.97)
-    window.until("window.model.time > 0.9")
-    window.until("not window.controls.moving")
-    window.settle()
-    image = window.grab()
-    assert share(image, GREEN) > 0.05
-    assert share(image, RED) < 0.01
-    window.press(f"{time_panel}.play")
-    window.until("window.model.time < 0.5")
-    window.press(f"{time_panel}.play")
-    window.until(f"not {time_panel}.playing")
-    window.settle()
-    window.ask("window.model.set_time(0.0)")
-    window.key("8")  # what stands still
-    window.until("window.model.look.mode == 'static'")
-    window.settle()
-    assert share(window.grab(), RED) < 0.01
-
-
-def test_sparse_points_are_switched_on_or_explain_themselves(window: Session, panel: Callable[[str], str]) -> None:
-    display = panel("Display")
-    window.press(f"{display}.points")
-    window.until("'--data DATA' in gui.get_value(window.status)")
-    window.until(f"not gui.get_value({display}.points)")
-    window.ask("[fields.captured(folder / 'capture'), setattr(window.model.entry, 'data', folder / 'capture')]")
-    before = window.grab()
-    window.press(f"{display}.points")
-    window.until("window.model.look.points is not None")
-    window.settle()
-    assert share(window.grab(), (255, 0, 255)) > share(before, (255, 0, 255)) + 0.001
-    window.ask("window.model.activate(1)")  # trained on something else
-    window.until(f"not gui.get_value({display}.points)")
-    window.ask("setattr(window.model.entries[0], 'data', None)")
-
-
-def test_path_panel_flies_a_path_and_renders_a_film(window: Session, panel: Callable[[str], str]) -> None:
-    import imageio.v3 as iio
-
-    path = panel("Camera path")
-    film = window.folder / "film.mp4"
-    window.press(f"{path}.add")
-    window.until(f"len({path}.path.keys) == 1")
-    window.drag((0.3, 0.85), (0.6, 0.85))
-    window.key("k")
-    window.until(f"len({path}.path.keys) == 2")
-    window.ask(f"[{path}._set(name, value) for name, value in (('seconds', 0.5), ('fps', 8.0), ('width', 64), ('height', 48))]")
-    window.ask(f"[gui.set_value({path}.samples, 1), gui.set_value({path}.video, str(folder / 'film.mp4'))]")
-    window.press(f"{path}.play")
-    window.until(f"{path}._started is None and window.model.navigator.view_index is None")
-    window.press(f"{path}.render")
-    window.wait(film.exists, "the film")
-    window.until("not window.jobs")
-    frames = iio.imread(film, plugin="pyav")
-    assert frames.shape == (4, 48, 64, 3)
-    assert np.abs(frames[0].astype(int) - frames[-1]).mean() > 2.0
-    window.ask(f"gui.set_value({path}.file, str(folder / 'path.json'))")
-    window.press(f"{path}.save")
-    window.wait((window.folder / "path.json").exists, "the path file")
-    window.ask(f"{path}._clear()")
-    window.press(f"{path}.load")
-    window.until(f"len({path}.path.keys) == 2")
-
-
-def test_converting_shows_the_student_beside_its_teacher(window: Session, panel: Callable[[str], str]) -> None:
-    """Pause, resume and stop from the training panel; the field that came out stays open."""
-    convert = panel("Convert")
-    window.ask(f"[gui.set_value({convert}.family, 'voxels'), gui.set_value({convert}.seconds, 3600.0)]")
-    window.press(f"{convert}.begin")
-    window.until(f"{convert}.student is not None")
-    assert window.ask("(window.model.layout, window.model.entry.name)") == ["side", "red"]
-    training = panel("Training")
-    window.until(f"{training}.live.step > 5")
-    window.press(f"{training}.pause")
-    window.until(f"{training}.live.paused")
-    window.ask(f"setattr(window, 'seen', {training}.live.step + 1)")
-    for _ in range(10):
-        window.ask("None")
-    assert window.ask(f"{training}.live.step <= window.seen")
-    window.press(f"{training}.pause")
-    window.until(f"{training}.live.step > window.seen + 3")
-    assert window.ask(f"len({training}.live.losses) > 3")
-    window.press(f"{training}.stop")
-    window.until(f"{convert}.conversion.job.done and not window.jobs")
-    assert window.ask(f"{convert}.conversion.job.failure") is None
-    assert window.ask("window.model.entries[2].unsaved")
-    assert "stopped early" in window.ask(f"gui.get_value({convert}.state)")
-
-
-def test_compressing_opens_the_packed_file_beside_the_field(window: Session, panel: Callable[[str], str]) -> None:
-    compress = panel("Compress")
-    file = window.folder / "packed.field"
-    window.until(f"{compress}._entry is window.model.entry")  # from then on the panel leaves the name alone
-    window.ask(f"[gui.set_value({compress}.file, str(folder / 'packed.field')), gui.set_value({compress}.goal, 'a loss')]")
-    window.press(f"{compress}.begin")
-    window.until(f"{compress}._job is not None")
-    window.until("not window.jobs")
-    assert window.ask(f"{compress}._job.failure") is None
-    assert 0 < file.stat().st_size < Path(window.ask("str(window.model.entries[0].path)")).stat().st_size
-    assert window.ask("(window.model.layout, window.model.entries[2].name)") == ["wipe", "packed"]
-    window.settle()
-    assert share(window.grab(), RED, 0.0, 0.5) > 0.05

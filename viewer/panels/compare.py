@@ -11,7 +11,7 @@ from ..widgets import set_text
 from .panel import Panel
 
 LAYOUTS: dict[str, Layout] = {"off": "single", "side by side": "side", "wipe": "wipe", "difference": "difference"}
-PHOTOGRAPH = "the photograph"
+PHOTOGRAPH, ALL = "the photograph", "all that are open"
 
 
 class ComparePanel(Panel):
@@ -49,12 +49,14 @@ class ComparePanel(Panel):
 
     def _others(self) -> list[str]:
         names = [entry.name for index, entry in enumerate(self.model.entries) if index != self.model.active]
-        return [*names, PHOTOGRAPH]
+        return [*names, *([ALL] if len(names) > 1 else []), PHOTOGRAPH]
 
     def _other_name(self) -> str:
         model = self.model
         if model.partner == "photograph" or len(model.entries) < 2:
             return PHOTOGRAPH
+        if model.partner == "all" and len(model.entries) > 2:
+            return ALL
         return model.entries[model.partner_index].name
 
     def _layout(self, name: str) -> None:
@@ -64,6 +66,9 @@ class ComparePanel(Panel):
     def _choose(self, name: str) -> None:
         if name == PHOTOGRAPH:
             self.model.compare(self.model.layout, "photograph")
+            return
+        if name == ALL:
+            self.model.compare("side", "all")
             return
         self.model.partner_index = [entry.name for entry in self.model.entries].index(name)
         self.model.compare(self.model.layout, "field")

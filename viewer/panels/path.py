@@ -138,7 +138,7 @@ class PathPanel(Panel):
 
     def _update(self) -> None:
         if (index := self._chosen()) is not None:
-            self.path.update(index, self.model.navigator.pose, self.model.navigator.fov)
+            self.path.update(index, self.model.navigator.pose, self.model.navigator.fov, self.model.time)
             self._changed(index)
 
     def _move(self, by: int) -> None:
@@ -153,8 +153,7 @@ class PathPanel(Panel):
     def _go(self) -> None:
         if (index := self._chosen()) is not None:
             key = self.path.keys[index]
-            self.model.navigator.set_pose(key.camera_to_world, key.fov)
-            self.model.touch()
+            self._show(Camera.perspective(self.path.width, self.path.height, key.fov, key.camera_to_world, key.time), moving=False)
 
     def _set(self, name: str, value: float) -> None:
         setattr(self.path, name, value)
