@@ -129,7 +129,7 @@ def _packed(run: Path, steps: list[float], plan: Sweep) -> Iterable[tuple[float,
 def _measured(field: Field, file: Path, scene: Scene, plan: Sweep) -> dict[str, Any]:
     found = evaluate(field, scene, "test", limit=plan.limit)
     return {
-        "parameters": sum(p.numel() for p in field.parameters()),
+        "parameters": field.numbers,
         "bytes": file.stat().st_size,
         "psnr": found.mean["psnr"],
         "occupied": field.occupancy.occupied_fraction,

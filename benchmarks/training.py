@@ -115,7 +115,7 @@ def measure_training(
         "seconds_to": {str(psnr): seconds_to(points, psnr) for psnr in (25, 28, 30, 32, 33, 35)},
         "psnr": last["psnr"],
         "ssim": last["ssim"],
-        "parameters": sum(p.numel() for p in field.parameters()),
+        "parameters": field.numbers,
         "file_bytes": file_bytes(field),
         "peak_bytes": peak,
         "frames_per_second": frames_per_second(field, scene),

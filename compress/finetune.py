@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +15,7 @@ from ..training.budget import Budget, RateSchedule
 from ..training.evaluation import eval_settings
 from ..training.recipes import recipe_for
 from ..training.trainer import BatchSource, Callback, Pruner, StepStats, Trainer
+from .hollow import OPEN, saliency_of
 from .quantize import Plan, exponents
 
 RATE = 0.1
@@ -112,18 +112,16 @@ def hollowed(field: Field, side: int) -> Field:
     from ..representations.hashgrid import HashGridField
 
     if not isinstance(field, HashGridField):
-        raise UserError(f"only hash grids have a saliency grid to prune; this field is a {field.family}")
+        raise UserError(f"only hash grids have a saliency grid to prune; this field is of family {field.family}")
     if field.options.saliency:
         side = field.options.saliency
     made = HashGridField(replace(field.options, saliency=side), field.space).to(field.device)
     state = field.state_dict()
     if field.background is not None:
         made.add_background()
-    state.setdefault("encoder.saliency", torch.full((side,) * 3, OPEN))
+    mask = state.pop("encoder.mask", None)  # one that was pruned before: what is shut stays so
+    fresh = torch.full((side,) * 3, OPEN) if mask is None else saliency_of(field)
+    state.setdefault("encoder.saliency", fresh)
     made.load_state_dict(state)
     made.metadata = {**field.metadata}
     return made
-
-
-OPEN = math.log(0.99 / 0.01)
-"""Logit that an existing field's saliency grid starts from."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..kernels.reference_saliency import CLOSED, CUT
+from ..kernels.reference_saliency import CLOSED
 from ..representations.field import Field
 from ..representations.handover import HandoverField
+from ..representations.hashgrid import HashGridField
 from ..representations.packing import reached
+from ..representations.saliency import mask_of, open_cells, open_vertices
 from .admm import Admm, Penalty
 
 if TYPE_CHECKING:
@@ -21,41 +24,34 @@ INTERVAL = 16
 """Optimiser steps between updates of the auxiliary and dual variables."""
 HARDEN = 0.75
 """Share of a run after which the decision is made; the rest of it trains what is left."""
+OPEN = math.log(0.99 / 0.01)
+"""Logit of a vertex that is open as far as anybody knows: an existing field's saliency grid starts from it."""
 
 
-def saliency_of(field: Field) -> torch.nn.Parameter:
-    """The field's saliency logits [S, S, S].
+def saliency_of(field: Field) -> Tensor:
+    """The field's saliency logits [S, S, S]: a parameter, or after the decision ``OPEN`` and ``CLOSED`` as its mask says.
 
     Raises:
         UserError: it has none.
     """
-    logits = field.encoder.saliency_logits() if isinstance(field, HandoverField) else None
+    logits, mask = grids_of(field)
+    if mask is not None:
+        return torch.where(mask, OPEN, CLOSED)
     if logits is None:
         raise UserError(f"this {field.family} field has no saliency grid to prune; train a hashgrid with --set saliency=64")
-    assert isinstance(logits, torch.nn.Parameter)
     return logits
 
 
-def open_vertices(logits: Tensor) -> Tensor:
-    """Vertices [S, S, S] that keep the cells around them open, bool."""
-    return logits > CUT
+def grids_of(field: Field) -> tuple[Tensor | None, Tensor | None]:
+    """Saliency logits [S, S, S] and, in their place after the decision, the mask [S, S, S] bool; None where there are none."""
+    if not isinstance(field, HandoverField):
+        return None, None
+    return field.encoder.saliency_logits(), field.encoder.saliency_mask()
 
 
-def open_cells(logits: Tensor) -> Tensor:
-    """Cells [S - 1, S - 1, S - 1] with at least one open vertex, bool."""
-    return torch.nn.functional.max_pool3d(open_vertices(logits)[None, None].float(), 2, stride=1)[0, 0] > 0
-
-
-def mask_of(logits: Tensor, resolution: int) -> Tensor:
-    """Cells of a grid over the same space that overlap an open saliency cell, bool [R, R, R]."""
-    mask = open_cells(logits)
-    for axis in range(3):
-        cells = mask.shape[axis]
-        cell = torch.arange(resolution, device=mask.device)
-        first, last = cell * cells // resolution, (-(-(cell + 1) * cells // resolution) - 1).clamp(max=cells - 1)
-        counts = torch.nn.functional.pad(mask.movedim(axis, 0).int().cumsum(0), (0, 0, 0, 0, 1, 0))
-        mask = (counts.index_select(0, last + 1) > counts.index_select(0, first)).movedim(0, axis)
-    return mask
+def decided(field: Field) -> bool:
+    """Whether pruning has made its decision about this field."""
+    return grids_of(field)[1] is not None
 
 
 class HollowPruner:
@@ -71,7 +67,6 @@ class HollowPruner:
         self.target, self.penalty = target, penalty or Penalty()
         self.admm: Admm | None = None
         self._untouched: Tensor | None = None
-        self.hardened = False
 
     def _admm(self, logits: Tensor) -> Admm:
         if self.admm is None:
@@ -80,7 +75,7 @@ class HollowPruner:
 
     def term(self, field: Field) -> Tensor | None:
         """What this step's loss gains, or None."""
-        if self.hardened:
+        if decided(field):
             return None
         logits = saliency_of(field)
         return self._admm(logits).term(torch.sigmoid(logits))
@@ -89,52 +84,51 @@ class HollowPruner:
     def stepped(self, trainer: Trainer) -> None:
         """After every optimiser step."""
         field, progress = trainer.field, trainer.budget.progress
-        logits = saliency_of(field)
-        if self.hardened:
-            logits.masked_fill_(self._shut, CLOSED)
+        if decided(field):
             return
+        logits = saliency_of(field)
         if progress < self.penalty.begin:
             # While all of space is still fog, every gradient closes the gate, where it should teach the features.
             self._untouched = logits.detach().clone() if self._untouched is None else self._untouched
             logits.copy_(self._untouched)
         elif progress >= HARDEN:
             self.harden(field)
+            trainer.optimizer.rebuild(field)
         elif trainer.budget.step % INTERVAL == 0:
             self._admm(logits).update(torch.sigmoid(logits), progress)
 
     @torch.no_grad()
     def harden(self, field: Field) -> None:
-        """Shut every vertex but the most salient ``target`` of those at occupied cells, and rule what they leave out of the occupancy."""
+        """Shut every vertex but the most salient ``target`` of those at occupied cells, and rule what they leave out of the occupancy.
+
+        The field keeps which vertices are open, and no gate: rays are not led to what is shut, and where space is open the gate
+        has nothing left to say, but would be asked at every sample.
+        """
         logits = saliency_of(field)
         admm = self._admm(logits)
         score = torch.sigmoid(logits) + admm.dual
         matter = reached(field.occupancy.bits.cpu().numpy(), *(n - 1 for n in logits.shape))
-        able = open_vertices(logits) & torch.from_numpy(matter).to(logits.device)
+        known = torch.from_numpy(matter).to(logits.device)
+        wanted = (open_vertices(logits) & known, known, torch.ones_like(known))
+        able = next(choice for choice in wanted if choice.any())  # a run too short to have found anything keeps something
         chosen = torch.where(able, score, -torch.inf).flatten().topk(max(1, int(self.target * logits.numel()))).indices
         keep = torch.zeros_like(able).flatten()
         keep[chosen] = True
-        self._close(logits, ~(keep.view_as(able) & able))
-        field.occupancy.restrict(mask_of(logits, field.occupancy.resolution))
-        self.hardened = True
-
-    def _close(self, logits: Tensor, shut: Tensor) -> None:
-        self._shut = shut
-        logits.masked_fill_(shut, CLOSED)
+        mask = keep.view_as(able) & able
+        assert isinstance(field, HashGridField)
+        field.encoder.decide(mask)
+        field.occupancy.restrict(mask_of(mask, field.occupancy.resolution))
+        self.admm = None
 
     def state(self) -> dict[str, Tensor]:
-        """For a checkpoint."""
-        if self.hardened:
-            return {"shut": self._shut}
+        """For a checkpoint. After the decision there is none: the field says that it was made."""
         if self.admm is None:
             return {}
         return {"auxiliary": self.admm.auxiliary, "dual": self.admm.dual, "rho": torch.tensor(self.admm.rho, dtype=torch.float64)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Inverse of :meth:`state`."""
-        self.hardened = "shut" in state
-        if self.hardened:
-            self._shut = state["shut"]
-        elif "dual" in state:
+        if "dual" in state:
             self.admm = Admm(state["dual"], self.target, self.penalty)
             self.admm.auxiliary, self.admm.dual, self.admm.rho = state["auxiliary"], state["dual"], float(state["rho"])
 

@@ -102,7 +102,7 @@ def pack_field(
     if options.trains and batches is None:
         raise ValueError("training on needs batches")
     tell = follow or (lambda report: None)
-    numbers = sum(p.numel() for p in field.parameters())
+    numbers = field.numbers
     settings = eval_settings(field)
 
     def measure(subject: Field) -> dict[str, Tensor]:

@@ -3,9 +3,9 @@
 =======  ==============================================================================================
 raw      the tensor itself
 float16  float32 numbers that float16 can hold
-bits     the occupancy's bits, eight to a byte
+bits     a grid of bits (the occupancy's, a mask's), eight to a byte
 packed   float32 numbers, quantised and entropy-coded (see :mod:`.packing`)
-lattice  the occupancy's bits, entropy-coded from coarse to fine
+lattice  a grid of bits, entropy-coded from coarse to fine; all but the occupancy's with that one as a hint
 links    the voxels' links, as the bits of which vertices have a row; rows are in the order of the vertices
 =======  ==============================================================================================
 """
@@ -45,6 +45,11 @@ def encode_tensor(
     """(codec, what is stored) of one of a field's tensors; see :func:`.field_file.save_field`. ``cuts`` is :meth:`Field.packing`'s."""
     if name == BITS:
         return ("bits", field.occupancy.packed()) if packed is None else ("lattice", _bytes(encode_bits(_bits(field))))
+    if tensor.dtype is torch.bool and tensor.dim() == 3:
+        grid = tensor.cpu().numpy()
+        if packed is None:
+            return "bits", torch.from_numpy(np.packbits(grid.reshape(-1)))
+        return "lattice", _bytes(encode_bits(grid, _reached(field, tensor.shape)))
     if packed is not None and name in packed:
         return "packed", _bytes(encode(cuts.get(name) or default_parts(tensor.shape), packed[name]))
     if packed is not None and name == LINKS and rows_in_order(tensor):
@@ -60,12 +65,16 @@ def decode_tensor(field: Field, name: str, stored: Tensor, codec: str, cuts: Map
     Raises:
         ValueError: the stored bytes are not a tensor of this kind and shape.
     """
-    if codec in ("raw", "float16", "bits"):
+    if codec in ("raw", "float16") or (codec == "bits" and name == BITS):
         return stored
     shape, blob = tuple(field.state_dict()[name].shape), stored.numpy().tobytes()
+    if codec == "bits":
+        return torch.from_numpy(np.unpackbits(stored.numpy(), count=math.prod(shape)).astype(bool).reshape(shape))
     try:
-        if codec == "lattice":
+        if codec == "lattice" and name == BITS:
             return torch.from_numpy(np.packbits(decode_bits(blob, shape).reshape(-1)))
+        if codec == "lattice":
+            return torch.from_numpy(decode_bits(blob, shape, _reached(field, shape)))
         if codec == "packed":
             return decode(blob, cuts.get(name) or default_parts(shape), shape)
         linked = decode_bits(blob, shape, _reached(field, shape))

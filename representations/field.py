@@ -157,5 +157,10 @@ class Field(nn.Module):
         return None
 
     @property
+    def numbers(self) -> int:
+        """Learned numbers, as papers count parameters: those that are trained, and one for each bit of a mask that was learned."""
+        return sum(p.numel() for p in self.parameters())
+
+    @property
     def device(self) -> torch.device:
         return next(self.parameters()).device

@@ -41,6 +41,10 @@ class Encoder(nn.Module):
         """[S, S, S] trainable logits of a gate on the encoding, which :meth:`forward` has applied; None where there is none."""
         return None
 
+    def saliency_mask(self) -> Tensor | None:
+        """[S, S, S] bool, vertices that pruning has left open for good; None before its decision, and where there is no pruning."""
+        return None
+
     def lower(self) -> Branch | None:
         """(encoding, density head) for a fused kernel, or None."""
         return None

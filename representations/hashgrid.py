@@ -13,11 +13,15 @@ from torch import Tensor, nn
 
 from .. import kernels
 from ..kernels.lowered import DENSE, HASHED, TILED, GridEncoding, GridLayout
+from ..kernels.reference import Evaluation
+from ..kernels.reference_layers import occupied
 from ..kernels.reference_saliency import CLOSED, CUT, saliency_at, zero_skip
+from .field import Geometry
 from .handover import Branch, Encoder, HandoverField
 from .heads import density_head, uniform_
 from .options import FieldOptions
 from .packing import Part, grid_parts, reached
+from .saliency import mask_of
 from .space import Space
 
 MAX_ROWS = 1 << 26
@@ -51,7 +55,7 @@ class HashGridOptions(FieldOptions):
     hidden: int = 64
     """Width of the hidden layers of both networks."""
     saliency: int = 0
-    """Vertices along a side of a trainable saliency grid that gates the features (HollowNeRF); 0: no gate."""
+    """Vertices along a side of a trainable saliency grid that gates the features (HollowNeRF) until pruning has decided; 0: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,17 +100,41 @@ def grid_layout(options: HashGridOptions) -> GridLayout:
 
 
 class GridEncoder(Encoder):
-    """The table and the density network E -> hidden -> 16."""
+    """The table and the density network E -> hidden -> 16.
 
-    def __init__(self, options: HashGridOptions) -> None:
+    With a saliency grid, its logits gate the features until a pruner decides (:meth:`decide`). From then on the layout says
+    ``decided``, and the grid is a mask: a bit for every vertex.
+    """
+
+    saliency: nn.Parameter | None
+    """Logits [S, S, S] of an undecided grid."""
+    mask: Tensor | None
+    """Open vertices [S, S, S] of a decided one, bool."""
+
+    def __init__(self, options: HashGridOptions, layout: dict[str, Any] | None = None) -> None:
         super().__init__()
+        decided = bool(layout)
+        if decided and not (layout == {"decided": True} and options.saliency):
+            raise ValueError("key 'layout' is not that of a hash grid: empty, or with a saliency grid, decided")
         self.grid = grid_layout(options)
         self.table = nn.Parameter(torch.empty(self.grid.offsets[-1], self.grid.features))
         self.head = density_head(self.grid.width, options.hidden)
-        logits = nn.Parameter(torch.empty((options.saliency,) * 3)) if options.saliency else None
-        self.register_parameter("saliency", logits)
+        shape = (options.saliency,) * 3
+        self.register_parameter("saliency", nn.Parameter(torch.empty(shape)) if options.saliency and not decided else None)
+        self.register_buffer("mask", torch.ones(shape, dtype=torch.bool) if decided else None)
 
-    saliency: nn.Parameter | None
+    def layout(self) -> dict[str, Any]:
+        return {} if self.mask is None else {"decided": True}
+
+    @torch.no_grad()
+    def decide(self, mask: Tensor) -> None:
+        """Keep of the saliency grid only which vertices are open, ``mask`` [S, S, S] bool.
+
+        What the gate let through on the average is made part of the table, so that the features change least.
+        """
+        assert self.saliency is not None
+        self.table.mul_(torch.sigmoid(self.saliency[mask]).mean())
+        self.mask, self.saliency = mask.clone(), None
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         uniform_(self.table, 1e-4 if self.saliency is None else HOLLOW_START, generator)
@@ -126,6 +154,9 @@ class GridEncoder(Encoder):
 
     def saliency_logits(self) -> Tensor | None:
         return self.saliency
+
+    def saliency_mask(self) -> Tensor | None:
+        return self.mask
 
     def lower(self) -> Branch:
         return GridEncoding(self.table, self.grid), self.head.tensors
@@ -153,6 +184,38 @@ class HashGridField(HandoverField):
 
     family: ClassVar[str] = "hashgrid"
     options: HashGridOptions
+    encoder: GridEncoder
 
     def __init__(self, options: HashGridOptions, space: Space, layout: dict[str, Any] | None = None) -> None:
-        super().__init__(options, space, GridEncoder(options), options.hidden)
+        super().__init__(options, space, GridEncoder(options, layout), options.hidden)
+        self._open: tuple[Tensor, int, Tensor] | None = None
+
+    @property
+    def numbers(self) -> int:
+        mask = self.encoder.saliency_mask()
+        return super().numbers + (0 if mask is None else mask.numel())
+
+    def geometry(self, positions: Tensor, times: Tensor | None = None) -> Geometry:
+        found = super().geometry(positions, times)
+        kept = self._kept(positions)
+        return found if kept is None else found._replace(gate=found.gate * kept)
+
+    def density(self, positions: Tensor, times: Tensor | None = None) -> Tensor:
+        found, kept = super().density(positions, times), self._kept(positions)
+        return found if kept is None else found * kept
+
+    def evaluate(self, positions: Tensor, directions: Tensor) -> Evaluation:
+        found, kept = super().evaluate(positions, directions), self._kept(positions)
+        return found if kept is None else found._replace(gate=found.gate * kept)
+
+    def _kept(self, positions: Tensor) -> Tensor | None:
+        """[N] 0 where a decided saliency grid has ruled space out, else 1; None without one.
+
+        Decided is by cells of the occupancy grid, as for rays: they are not led into those cells, and the kernels know no mask.
+        """
+        mask = self.encoder.saliency_mask()
+        if mask is None:
+            return None
+        if self._open is None or self._open[0] is not mask or self._open[1] != mask._version:
+            self._open = (mask, mask._version, mask_of(mask, self.occupancy.resolution))
+        return occupied(self._open[2], self.space.to_unit(positions)).to(positions.dtype)

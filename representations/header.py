@@ -15,6 +15,8 @@ from .options import FieldOptions, options_from, options_to_json
 from .registry import get_family
 from .space import Space
 
+MASK = "encoder.mask"
+"""The bits that are left of a learned saliency grid."""
 FORMAT = (1, 1)
 """1.1 added edits; a file without any is still written as 1.0."""
 MOST_INSERTED = 16
@@ -55,8 +57,9 @@ class Header(Part):
 
     @property
     def parameters(self) -> int:
-        """Learned numbers, the occupancy grid not counted."""
-        return sum(math.prod(t.shape) for n, t in self.tensors.items() if not n.startswith("occupancy.") and t.dtype == "float32")
+        """:attr:`Field.numbers`; the occupancy grid is not counted."""
+        learned = [t for n, t in self.tensors.items() if (t.dtype == "float32" and not n.startswith("occupancy.")) or n == MASK]
+        return sum(math.prod(t.shape) for t in learned)
 
 
 def header_text(field: Field, tensors: dict[str, dict[str, Any]]) -> str:

@@ -99,7 +99,7 @@ class Distill(Running, Compute, FamilyOptions, Talk):
         shown = frozen(teacher, options)
         more = WarmUp(teacher.family, device, points=True)
         scene = None if data is None else open_scene(data)
-        progress.say(f"teacher {source}: {teacher.family}, {sum(p.numel() for p in teacher.parameters()):,} parameters")
+        progress.say(f"teacher {source}: {teacher.family}, {teacher.numbers:,} parameters")
         if scene is not None:
             progress.say(f"{data}: {describe_scene(scene)}")
         warm_up.wait()
@@ -213,8 +213,8 @@ def report(result: TrainResult, teacher: Field, options: DistillOptions, out: Pa
     from ..distill.report import write_report
 
     facts: dict[str, Any] = {
-        "teacher": f"{teacher.family}, {sum(p.numel() for p in teacher.parameters()):,} parameters",
-        "student": f"{options.to}, {sum(p.numel() for p in result.field.parameters()):,} parameters",
+        "teacher": f"{teacher.family}, {teacher.numbers:,} parameters",
+        "student": f"{options.to}, {result.field.numbers:,} parameters",
         "file": progress.format_bytes(result.path.stat().st_size),
         "steps": result.step,
         "seconds": round(result.seconds, 1),

@@ -118,7 +118,7 @@ def describe_field(path: Path) -> dict[str, Any]:
         "field": str(path),
         "family": field.family,
         "options": dataclasses.asdict(field.options),
-        "parameters": sum(p.numel() for p in field.parameters()),
+        "parameters": field.numbers,
         "tensors": tensors(field),
         "bytes": file.stat().st_size if file.is_file() else None,
         "size": progress.format_bytes(file.stat().st_size) if file.is_file() else None,

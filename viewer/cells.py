@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..compress.hollow import mask_of
 from ..kernels.cancel import CancelFlag, Cancelled
 from ..render.camera import Camera
 from ..render.lattice import lattice_edges, ray_range
 from ..render.types import Rays, RenderSettings
 from ..representations.field import Field
 from ..representations.handover import HandoverField
+from ..representations.saliency import mask_of
 
 CHUNK = 1 << 13
 """Rays marched together; bounds the memory of their packed samples."""
@@ -41,8 +41,8 @@ def render_cells(
 
 def saliency_bits(field: Field) -> Tensor | None:
     """Cells that a hollowed field keeps, bool [R, R, R] as its occupancy; None for a field without a saliency grid."""
-    logits = field.encoder.saliency_logits() if isinstance(field, HandoverField) else None
-    return None if logits is None else mask_of(logits.detach(), field.occupancy.resolution)
+    grid = (field.encoder.saliency_mask(), field.encoder.saliency_logits()) if isinstance(field, HandoverField) else ()
+    return next((mask_of(kept.detach(), field.occupancy.resolution) for kept in grid if kept is not None), None)
 
 
 def _first_cells(field: Field, bits: Tensor, rays: Rays, settings: RenderSettings) -> tuple[Tensor, Tensor, Tensor]:

@@ -53,7 +53,7 @@ class Entry:
         size = " × ".join(f"{side:.3g}" for side in space.size)
         rows = [
             ("Family", self.field.family),
-            ("Parameters", f"{sum(p.numel() for p in self.field.parameters()):,}"),
+            ("Parameters", f"{self.field.numbers:,}"),
             ("File", progress.format_bytes(self.path.stat().st_size) if self.path and self.path.is_file() else "not saved"),
             ("Box", f"{size}{', unbounded' if space.unbounded else ''}"),
             ("Occupancy", f"{occupancy.resolution}³, {100.0 * occupancy.occupied_fraction:.1f} % full"),

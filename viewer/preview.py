@@ -147,7 +147,7 @@ def _look_around(field: Field, positions: Tensor, directions: Tensor) -> tuple[T
     if lowered is not None and ops.supports(lowered) is None:
         colors = []
         for direction in directions:
-            s, gate, _, rgb = ops.evaluate(lowered, positions, direction.expand_as(positions).contiguous())
+            s, gate, _, rgb = field.evaluate(positions, direction.expand_as(positions).contiguous())
             colors.append(rgb)
         stacked = torch.stack(colors, 1)
     else:

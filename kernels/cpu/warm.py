@@ -114,8 +114,8 @@ TINY: dict[str, Callable[[], Lowered]] = {
 """Family -> a field whose evaluation compiles everything its family's training and rendering need."""
 
 
-ALSO = {"mixed": ("vm", "moment")}
-"""Families that are made of several of these."""
+ALSO = {"mixed": ("vm", "moment"), "hollow": ("hollow", "hashgrid")}
+"""Families that are made of several of these, or become another: a hollow grid is a plain one when pruning has decided."""
 
 
 PARTS = ("pictures", "gradients")
@@ -208,7 +208,7 @@ def compile_look(lowered: Lowered) -> None:
 def _family(kind: str | Lowered) -> str | None:
     """Which of :data:`TINY` has the kernels of ``kind``."""
     if isinstance(kind, str):
-        return kind if kind in TINY else None
+        return kind if kind in TINY or kind in ALSO else None
     if isinstance(kind.encoding, LayeredEncoding):  # which kernels it needs depends on what it is made of
         return None
     return next((name for name, tiny in TINY.items() if kind_of(tiny()) is kind_of(kind)), None)
@@ -228,9 +228,8 @@ def warm_up(
         message: told when compiling takes noticeable time, and when it is done. From the background thread.
         points: what a distillation needs, too.
     """
-    named = [name for kind in kinds for name in (ALSO.get(kind, (kind,)) if isinstance(kind, str) else (kind,))]
-    known = [(kind, _family(kind)) for kind in named]
-    families = [family for _, family in known if family is not None]
+    known = [(kind, _family(kind)) for kind in kinds]
+    families = [name for _, family in known if family is not None for name in ALSO.get(family, (family,))]
     looks = [kind for kind, family in known if family is None and not isinstance(kind, str)]
 
     def work() -> None:

@@ -10,7 +10,6 @@ import torch
 from fieldmorph.errors import UserError
 from fieldmorph.representations.field import Field
 from fieldmorph.representations.field_file import load_field, read_header, save_field
-from fieldmorph.representations.packing import reached
 from fieldmorph.scripts import cli
 from fieldmorph.scripts.compress import parse_bytes
 
@@ -84,9 +83,10 @@ def test_pruning_and_training_on_without_photographs(path: Path, tmp_path: Path,
     out = tmp_path / "p.field"
     assert cli.main(["compress", str(path), "--out", str(out), "--target-size", "12KB", "--keep", "0.3", "--seconds", "4"]) == 0
     packed = load_field(out)
-    logits = packed.get_parameter("encoder.saliency")
-    matter = torch.from_numpy(reached(packed.occupancy.bits.numpy(), *(n - 1 for n in logits.shape)))
-    assert 0.0 < float(((logits > -7) & matter).float().mean()) <= 0.3, "vertices of empty cells are not stored"
+    mask = packed.get_buffer("encoder.mask")
+    assert 0.0 < float(mask.float().mean()) <= 0.3
+    assert "encoder.saliency" not in packed.state_dict(), "after the decision bits are all that is stored of it"
+    assert read_header(out).tensors["encoder.mask"].codec == "lattice"
     said = capsys.readouterr()
     assert "of the saliency grid" in said.out + said.err
     assert "train rounded" in said.out + said.err

@@ -17,7 +17,10 @@ from fieldmorph.kernels.reference_saliency import CLOSED
 from fieldmorph.render.renderer import render_rays
 from fieldmorph.render.types import RenderSettings
 from fieldmorph.representations.field import Field
+from fieldmorph.representations.field_file import load_field, read_header, save_field
+from fieldmorph.representations.hashgrid import HashGridField, HashGridOptions
 from fieldmorph.representations.registry import build
+from fieldmorph.representations.space import Space
 from fieldmorph.training import TrainOptions, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:fieldmorph.kernels")
@@ -73,6 +76,53 @@ def test_mask_covers_the_true_geometry(hollow: Field, scene: Scene) -> None:
     precision = (exact.distance(world) < reach).mean()
     assert recall > 0.95
     assert precision > 0.5
+
+
+def test_after_the_decision_there_is_no_gate(hollow: Field) -> None:
+    """The plain grid's kernels serve it, rays are not led to what is shut, and who asks for a point there is told of nothing."""
+    lowered = hollow.lower()
+    assert lowered is not None and lowered.saliency is None
+    assert "encoder.saliency" not in hollow.state_dict()
+    open_there = mask_of(saliency_of(hollow), 32)
+    unit = torch.rand(4000, 3, generator=torch.Generator().manual_seed(0))
+    shut = ~open_there[tuple((unit * 32).long().unbind(-1))]
+    where = hollow.space.from_unit(unit)
+    assert 100 < int(shut.sum()) < 3900
+    assert not hollow.density(where)[shut].any()
+    with torch.no_grad():
+        assert not hollow.density(where)[shut].any()
+        assert not hollow.evaluate(where, torch.nn.functional.normalize(unit + 0.1, dim=-1)).gate[shut].any()
+        assert hollow.density(where)[~shut].any()
+
+
+def test_numbers_are_counted_with_the_mask(hollow: Field) -> None:
+    assert hollow.numbers == sum(p.numel() for p in hollow.parameters()) + SIDE**3
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_decided_field_is_saved(hollow: Field, tmp_path: Path, precision: str) -> None:
+    save_field(hollow, tmp_path / "f.field", precision)  # type: ignore[arg-type]
+    again = load_field(tmp_path / "f.field")
+    assert torch.equal(saliency_of(again), saliency_of(hollow))
+    assert again.numbers == hollow.numbers == read_header(tmp_path / "f.field").parameters
+    where = hollow.space.from_unit(torch.rand(500, 3, generator=torch.Generator().manual_seed(0)))
+    with torch.no_grad():
+        assert torch.equal(again.density(where) == 0, hollow.density(where) == 0)
+
+
+def test_layouts_that_cannot_be(hollow: Field) -> None:
+    for options, layout in (({**FIELD, "saliency": 0}, {"decided": True}), (FIELD, {"decided": 1.5}), (FIELD, {"mask": True})):
+        with pytest.raises(ValueError, match="layout"):
+            HashGridField(HashGridOptions(**options), hollow.space, layout)
+
+
+def test_a_run_that_found_nothing_keeps_something() -> None:
+    field = build("hashgrid", FIELD, Space((-1.0,) * 3, (1.0,) * 3), 0)
+    with torch.no_grad():
+        saliency_of(field).fill_(CLOSED)
+        field.occupancy.restrict(torch.zeros(32, 32, 32, dtype=torch.bool))
+    HollowPruner(KEEP).harden(field)
+    assert 0.0 < float((saliency_of(field) > CLOSED).float().mean()) <= KEEP
 
 
 def test_resumed_pruning_is_bit_identical(scene: Scene, tmp_path: Path) -> None:
