@@ -24,7 +24,14 @@ DEAD_ZONE = 0.6
 """Numbers nearer to zero than this many steps round to it, about as rate-distortion optimisation does."""
 
 
-class RoundingTrainer(Trainer):
+class SettledTrainer(Trainer):
+    """A trainer of a field whose shape is settled: one that was cut short is not refined or shrunk while it is packed."""
+
+    def pass_milestones(self, progress: float) -> None:
+        """None are."""
+
+
+class RoundingTrainer(SettledTrainer):
     """A trainer whose every step sees the numbers rounded to their quantisation steps.
 
     Gradients at the rounded numbers move the full-precision ones (the straight-through estimator, Bengio et al. 2013).
@@ -88,7 +95,7 @@ def finetune(
     recipe = recipe_for(field.family)
     recipe = replace(recipe, rate=recipe.rate * rate, schedule=RateSchedule(decay_from=0.3, final=0.1))
     field.occupancy.restrict(field.occupancy.bits)
-    kind = Trainer if rounded is None else RoundingTrainer
+    kind = SettledTrainer if rounded is None else RoundingTrainer
 
     def behind(count: int, generator: torch.Generator) -> Tensor:
         if field.background is not None:

@@ -11,13 +11,14 @@ from torch import Tensor
 from .. import progress
 from ..render.renderer import which_renderer
 from ..representations.field import Field
+from ..representations.voxels import VoxelField
 from ..training.budget import Budget
 from ..training.evaluation import eval_settings
 from ..training.metrics import mse_to_psnr
 from ..training.trainer import BatchSource, Pruner, StepStats, Trainer
 from .finetune import RATE, finetune, hollowed
 from .hollow import HollowPruner
-from .prune import drop_unreached
+from .prune import drop_unreached, drop_unseen
 from .quantize import Plan
 from .search import START, TRIES, Candidate, Goal, Packer, Probe, search
 from .sensitivity import sensitivities
@@ -36,7 +37,7 @@ class PackOptions:
 
     goal: Goal
     keep: float | None = None
-    """Prune a hash grid to this share of its saliency grid first."""
+    """Prune first: a hash grid to this share of its saliency grid, voxels to this share of the lattice's vertices."""
     seconds: float = 0.0
     """Train on for so long: half of it while pruning, if there is pruning, the rest with quantised numbers."""
     steps: int | None = None
@@ -96,7 +97,7 @@ def pack_field(
         batches: what to train on; needed where ``options.trains``.
 
     Raises:
-        UserError: pruning is asked for and the field is no hash grid; the file cannot be written.
+        UserError: pruning is asked for and the field is neither a hash grid nor voxels; the file cannot be written.
         ValueError: there is nothing to train on.
     """
     if options.trains and batches is None:
@@ -122,7 +123,12 @@ def pack_field(
 
         return search(packer.try_step, options.goal, start=start, tries=tries, on_try=heard)
 
-    if options.keep is not None:
+    if options.keep is not None and isinstance(field, VoxelField):
+        gone = drop_unseen(field, options.keep, measure(field))
+        if options.trains:
+            _train(field, batches, options, "prune", tell)
+        progress.say(f"dropped {gone} voxels that show least or not at all; {probe.drop(field):.2f} dB lost by pruning")
+    elif options.keep is not None:
         field = hollowed(field, SALIENCY_SIDE)
         pruner = HollowPruner(options.keep)
         _train(field, batches, options, "prune", tell, rate=PRUNING_RATE, pruner=pruner)

@@ -58,6 +58,11 @@ def check_packable(field: Field, name: str = "the field") -> None:
     """Raises UserError where a field cannot be packed."""
     if isinstance(field, EditedField):
         raise UserError(f"{name} has edits; bake them first with fieldmorph edit --bake, or compress before editing")
+    if field.dynamic:
+        raise UserError(
+            f"{name} moves, and only fields that stand still are packed: what shows at other moments would be lost; "
+            "freeze it first with fieldmorph distill --time"
+        )
     if not field.metadata.get("cameras"):
         raise UserError(f"{name} has no recorded cameras, which say what must be kept; train it with fieldmorph train")
 

@@ -48,7 +48,8 @@ class Compress(Compute, Talk):
     steps: Annotated[int | None, value("N")] = None
     """The same in optimisation steps."""
     keep: Annotated[float | None, value("SHARE")] = None
-    """Prune a hash grid first: greatest share of the box that stays salient (HollowNeRF), for example 0.08."""
+    """Prune first: greatest share of the box that stays, of a hash grid by its saliency (HollowNeRF), of voxels by what shows
+    most; for example 0.08."""
     seed: Annotated[int, value("K")] = 0
     """Seed of all that is random."""
     overwrite: bool = False
@@ -58,6 +59,8 @@ class Compress(Compute, Talk):
         self.talk()
         goal = self._goal()
         claim_file(self.out, overwrite=self.overwrite)
+        if self.out.exists() and self.field.exists() and self.out.samefile(self.field):
+            raise UserError(f"--out {self.out} is the field that is to be packed, and packing loses something; name another file")
         device = self.choose_device()
         from ..compress.pack import PackOptions
         from ..compress.run import check_packable, compress_field, make_probe
@@ -67,7 +70,7 @@ class Compress(Compute, Talk):
         field = load_run_or_field(self.field, device=str(device))
         check_packable(field, str(self.field))
         options = PackOptions(goal, self.keep, self._seconds(field), self.steps, self.seed)
-        warm_up = WarmUp("hollow" if self.keep is not None else field, device)
+        warm_up = WarmUp("hollow" if self.keep is not None and field.family == "hashgrid" else field, device)
         scene = self._scene(field)
         warm_up.wait()
         probe = make_probe(field, scene, self.seed)
@@ -100,8 +103,8 @@ class Compress(Compute, Talk):
         """How long to train on, checked."""
         if self.keep is not None and not 0.0 < self.keep < 1.0:
             raise UserError(f"--keep {self.keep}: give the share of space that may stay, between 0 and 1")
-        if self.keep is not None and field.family != "hashgrid":
-            raise UserError(f"--keep prunes hash grids; this field is a {field.family}, which is packed as it is")
+        if self.keep is not None and field.family not in ("hashgrid", "voxels"):
+            raise UserError(f"--keep prunes hash grids and voxels; {self.field} is of family {field.family}, which is packed as it is")
         if self.steps is not None:
             if self.seconds is not None:
                 raise UserError("give the training as --steps or as --seconds, not both")
@@ -110,8 +113,9 @@ class Compress(Compute, Talk):
             return 0.0
         if self.seconds is None:
             return 0.0 if self.keep is None else 120.0
-        if not 0.0 <= self.seconds < 1e7 or (self.keep is not None and self.seconds == 0.0):
-            raise UserError(f"--seconds {self.seconds}: give a time in seconds" + (", for pruning has to be learned" if self.keep else ""))
+        learned = self.keep is not None and field.family == "hashgrid"
+        if not 0.0 <= self.seconds < 1e7 or (learned and self.seconds == 0.0):
+            raise UserError(f"--seconds {self.seconds}: give a time in seconds" + (", for pruning has to be learned" if learned else ""))
         return self.seconds
 
     def _goal(self) -> Goal:

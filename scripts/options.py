@@ -229,11 +229,17 @@ def claim_file(out: Path, *, overwrite: bool) -> None:
     """Make sure that a field file can be written to ``out``, before anything else is done; nothing is touched yet.
 
     Raises:
-        UserError: it exists and may not be replaced, is a folder, or its folder does not exist.
+        UserError: it exists and may not be replaced, is a folder, or its folder does not exist or cannot be written.
     """
     check_file_target(out, "--out")
     if out.exists() and not overwrite:
         raise UserError(f"--out {out} exists; name another file, or replace it with --overwrite")
+    probe = out.absolute().parent / f".writable-{os.getpid()}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(out, error) from error
 
 
 def write_text(path: Path, text: str) -> None:

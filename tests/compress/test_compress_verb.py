@@ -10,6 +10,7 @@ import torch
 from fieldmorph.errors import UserError
 from fieldmorph.representations.field import Field
 from fieldmorph.representations.field_file import load_field, read_header, save_field
+from fieldmorph.representations.registry import build
 from fieldmorph.scripts import cli
 from fieldmorph.scripts.compress import parse_bytes
 
@@ -59,6 +60,40 @@ def test_out_is_not_replaced_without_leave(path: Path, tmp_path: Path, capsys: p
     for out, words in ((path, "exists"), (tmp_path, "is a folder"), (tmp_path / "none" / "f.field", "does not exist")):
         assert cli.main(["compress", str(path), "--out", str(out)]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_out_is_not_the_field_itself(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = path.read_bytes()
+    assert cli.main(["compress", str(path), "--out", str(path.parent / "." / path.name), "--overwrite"]) == 2
+    assert "is the field that is to be packed" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(self: Path, *args: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    assert cli.main(["compress", str(path), "--out", str(path.parent / "p.field")]) == 2
+    assert "cannot be written (Permission denied)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "flags", "words"),
+    [
+        ("mixed", {"start": 8, "final": 8}, [], "moves, and only fields that stand still are packed"),
+        ("cp", {"start": 8, "final": 8}, ["--keep", "0.2"], "is of family cp, which is packed as it is"),
+    ],
+)
+def test_families_that_do_not_suit(
+    field: Field, tmp_path: Path, family: str, options: dict[str, int], flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = build(family, {**options, "occupancy": 8}, field.space, 0)
+    other.metadata.update(field.metadata)
+    save_field(other, tmp_path / "f.field")
+    assert cli.main(["compress", str(tmp_path / "f.field"), "--out", str(tmp_path / "p.field"), *flags]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "p.field").exists()
 
 
 def test_a_field_without_cameras(field: Field, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
