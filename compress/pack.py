@@ -103,7 +103,7 @@ def pack_field(
     if options.trains and batches is None:
         raise ValueError("training on needs batches")
     tell = follow or (lambda report: None)
-    numbers = field.numbers
+    numbers = sum(p.numel() for p in field.parameters())  # a mask's bits are no float32 numbers in any file
     settings = eval_settings(field)
 
     def measure(subject: Field) -> dict[str, Tensor]:

@@ -133,7 +133,11 @@ def describe_field(path: Path) -> dict[str, Any]:
 
 
 def tensors(field: Field) -> dict[str, str]:
-    return {name: "x".join(map(str, p.shape)) or "scalar" for name, p in field.named_parameters()}
+    """Name -> shape of what was learned."""
+    from ..representations.header import MASK
+
+    masks = {name: f"{'x'.join(map(str, grid.shape))} bits" for name, grid in field.named_buffers() if name == MASK}
+    return {**{name: "x".join(map(str, p.shape)) or "scalar" for name, p in field.named_parameters()}, **masks}
 
 
 def describe_family(name: str) -> dict[str, Any]:
