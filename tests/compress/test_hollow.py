@@ -125,13 +125,14 @@ def test_a_run_that_found_nothing_keeps_something() -> None:
     assert 0.0 < float((saliency_of(field) > CLOSED).float().mean()) <= KEEP
 
 
-def test_resumed_pruning_is_bit_identical(scene: Scene, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", [20, 34], ids=["before the decision", "after it"])
+def test_resumed_pruning_is_bit_identical(scene: Scene, tmp_path: Path, at: int) -> None:
     whole = train(scene, options(40), tmp_path / "whole", pruner=HollowPruner(KEEP)).field
     stopped = tmp_path / "stopped"
     pruner = HollowPruner(KEEP)
 
     def stop(trainer, stats) -> None:  # type: ignore[no-untyped-def]
-        trainer.stop = stats.step == 20
+        trainer.stop = stats.step == at
 
     train(scene, options(40), stopped, pruner=pruner, callbacks=[stop])
     again = train(scene, options(40), stopped, pruner=HollowPruner(KEEP), resume=True).field
