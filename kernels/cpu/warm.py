@@ -25,8 +25,8 @@ from ..lowered import (
     VMEncoding,
     VoxelEncoding,
 )
-from .cache import kernel_cache
-from .children import compile_in_children
+from .announce import QUIET, lasting, prepared
+from .children import compile_in_children, compiled
 from .compositing import composite
 from .factor_ops import vm_products
 from .marching import box_range, march
@@ -37,9 +37,6 @@ from .render import compile_backward, render_rays
 from .times import composite_times
 
 Triple = tuple[Tensor, Tensor, Tensor]
-
-_QUIET = 0.7
-"""Seconds a warm cache needs at most; compiling takes longer and is announced."""
 
 
 def _head(*widths: int) -> tuple[Tensor, ...]:
@@ -234,27 +231,33 @@ def warm_up(
 
     def work() -> None:
         begin = time.perf_counter()
-        done = threading.Event()
+        done, told = threading.Event(), threading.Event()
+
+        def tell(text: str) -> None:
+            told.set()
+            if message is not None:
+                message(text)
 
         def announce() -> None:
-            if message is not None and not done.wait(_QUIET):
-                kept = "kept for next time" if kernel_cache() is not None else "again at every start: no folder to keep them in"
-                message(f"compiling the CPU kernels (first use on this machine, about 20 s; {kept})")
+            if message is not None and not done.wait(QUIET) and not told.is_set():
+                message(f"compiling the CPU kernels (first use on this machine, about 20 s; {lasting()})")
 
         speaker = threading.Thread(target=announce, daemon=True)
         speaker.start()
         try:
             parts = (*PARTS, POINTS) if points else PARTS
-            compile_in_children(families, parts)
-            for family in families:
-                compile_for(TINY[family](), parts)
-            for lowered in looks:
-                compile_look(lowered)
+            failed = compile_in_children(families, parts, tell)
+            with prepared():
+                for family in families:
+                    compile_for(TINY[family](), parts)
+                compiled(failed)
+                for lowered in looks:
+                    compile_look(lowered)
         finally:
             done.set()
             speaker.join()
         seconds = time.perf_counter() - begin
-        if message is not None and seconds > _QUIET:
+        if message is not None and seconds > QUIET:
             message(f"CPU kernels ready after {seconds:.0f} s")
 
     if not background:

@@ -115,7 +115,7 @@ def test_the_warm_up_takes_fields_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
     asked: list[str] = []
     monkeypatch.setattr(warm, "compile_for", lambda lowered, parts: asked.append(type(lowered.encoding).__name__))
-    monkeypatch.setattr(warm, "compile_in_children", lambda families, parts: asked.append(f"children: {' '.join(families)}"))
+    monkeypatch.setattr(warm, "compile_in_children", lambda families, parts, tell: asked.append(f"children: {' '.join(families)}") or [])
     monkeypatch.setattr(warm, "compile_look", lambda lowered: asked.append(f"look at {type(lowered.encoding).__name__}"))
     field = grid_field()
     layered = replace(field, encoding=LayeredEncoding(((field, torch.ones(1, 1, 1, dtype=torch.bool)),), ()))
