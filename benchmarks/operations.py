@@ -298,13 +298,13 @@ def cancel_latency(repeats: int = 9) -> dict[str, float]:
     return {"median": statistics.median(spent[1:]), "worst": max(spent[1:])}
 
 
-def implementations(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Those that can be used on a device here, the reference first."""
+def implementations(device: torch.device | str = "cpu", only: str = "auto") -> dict[str, Any]:
+    """Those that can be used on a device here, the reference first; or the reference and ``only`` this one."""
     before = kernels.chosen()
     found: dict[str, Any] = {}
     try:
         for name in kernels.CHOICES:
-            if name == "auto":
+            if name == "auto" or (only != "auto" and name not in ("reference", only)):
                 continue
             with contextlib.suppress(UserError):  # not usable here
                 kernels.set_kernels(name)

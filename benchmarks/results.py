@@ -14,7 +14,9 @@ from ..representations.container import atomic_file
 FORMAT = 1
 
 
-def new_results(version: str, cpu: dict[str, Any], libraries: dict[str, str], roofline: dict[str, float]) -> dict[str, Any]:
+def new_results(
+    version: str, cpu: dict[str, Any], libraries: dict[str, str], roofline: dict[str, float], settings: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """An empty result with what identifies it."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
@@ -23,6 +25,7 @@ def new_results(version: str, cpu: dict[str, Any], libraries: dict[str, str], ro
         "date": now,
         "cpu": cpu,
         "libraries": libraries,
+        "settings": settings or {},
         "roofline": roofline,
         "operations": [],
         "training": [],
@@ -92,3 +95,24 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, fl
             change = f"{new[name] - old[name]:+.2f} dB" if ": dB" in name else f"{new[name] / old[name]:.2f}x"
             rows.append((name, old[name], new[name], change))
     return rows
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What else than the program may be behind a change: "what: before, after" of every condition in which two results differ."""
+    old, new = _conditions(before), _conditions(after)
+    return [f"{name}: {old[name]}, {new[name]}" for name in old if name in new and old[name] != new[name]]
+
+
+def _conditions(results: dict[str, Any]) -> dict[str, Any]:
+    """Where and how a result was measured. Older files say less."""
+    cpu = results.get("cpu", {})
+    found: dict[str, Any] = {"CPU": cpu.get("name"), **{name: cpu.get(name) for name in ("cores", "threads")}}
+    found["GPU"] = results.get("gpu")
+    found.update({f"--{name}": chosen for name, chosen in results.get("settings", {}).items()})
+    found.update({f"items of {case['name']}": case["items"] for case in results["operations"]})
+    for run in results["training"]:
+        name = f"{run['family']} on {run['scene']}"
+        found[f"views that score {name}"], found[f"files of {run['scene']}"] = run.get("views"), run.get("fingerprint")
+        found[f"seconds of {name}"] = round(run["curve"][-1]["seconds"]) if run["curve"] else None
+    found.update(results.get("libraries", {}))
+    return found

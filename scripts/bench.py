@@ -32,6 +32,9 @@ class Bench(Talk):
 
     device: Annotated[str, arg(metavar="D")] = "cpu"
     """cpu, cuda, cuda:1, …: what to measure."""
+    kernels: Annotated[str, arg(metavar="K")] = "auto"
+    """auto, reference, cpu, cuda or tcnn: what trains and renders, and what the operations of the reference are compared with (auto:
+    all that work here)."""
     only: Annotated[
         Literal["operations", "training", "viewer", "phases"] | None, value("PART", "operations and training, phases on a GPU")
     ] = None
@@ -72,12 +75,11 @@ class Bench(Talk):
         self.talk()
         import torch
 
-        from ..benchmarks.results import compare, file_name, load_results, new_results, save_results
+        from ..benchmarks.results import file_name, load_results, new_results, save_results
         from ..benchmarks.training import draw_curves
 
         if self.compare is not None:
-            before, after = (load_results(path) for path in self.compare)
-            progress.table(("figure", "before", "after", "change"), compare(before, after))
+            show_changes(*(load_results(path) for path in self.compare))
             return 0
         self._check()
         if self.curves:
@@ -92,16 +94,21 @@ class Bench(Talk):
         from ..benchmarks.gpu import parse_sizes
         from ..benchmarks.machine import describe_cpu, measure_roofline
         from ..benchmarks.operations import known_families
+        from ..kernels import set_kernels
         from ..training.run import resolve_device
 
         known_families(self.family)
+        set_kernels(self.kernels)
         device = resolve_device(self.device)
         sizes = parse_sizes(self.size or (("1080p", "4k", "8k") if device.type == "cuda" else ("320x180",)))
+        scene = self._given_scene() if self.only in (None, "training") else None
+        shown = self._shown() if self.only == "viewer" else ""
         if self.out is not None:
             start_folder(self.out)
         cpu, roof = describe_cpu(), measure_roofline(device=device)
         libraries = {name: version_of(name) for name in LIBRARIES if version_of(name) != "not installed"}
-        results = new_results(__version__, cpu, libraries, asdict(roof))
+        settings = {name: getattr(self, name) for name in ("kernels", "samples", "repeats", "seconds", "views")}
+        results = new_results(__version__, cpu, libraries, asdict(roof), settings)
         name = f"{cpu['name']}, {cpu['cores']} cores"
         if device.type == "cuda":
             results["gpu"] = name = torch.cuda.get_device_name(device)
@@ -110,9 +117,9 @@ class Bench(Talk):
             results["operations"] = self._operations(roof, device)
             results["cancel"] = self._cancel() if device.type == "cpu" else {}
         if self.only in (None, "training"):
-            results["training"] = self._training(device)
+            results["training"] = self._training(device, scene)
         if self.only == "viewer":
-            results["viewer"] = self._viewer()
+            results["viewer"] = self._viewer(shown)
         if self.only == "phases" or (self.only is None and device.type == "cuda"):
             results["phases"] = self._phases(device, sizes)
         if self.plot is not None and results["training"]:
@@ -123,7 +130,7 @@ class Bench(Talk):
                 save_results(results, path)
                 progress.say(f"wrote {path}")
         if earlier is not None:
-            progress.table(("figure", "before", "after", "change"), compare(earlier, results))
+            show_changes(earlier, results)
         return 0
 
     def _check(self) -> None:
@@ -165,7 +172,7 @@ class Bench(Talk):
     def _operations(self, roof: Any, device: torch.device) -> list[dict[str, Any]]:
         from ..benchmarks.operations import cases, implementations, known_families, measure
 
-        among, families = implementations(device), known_families(self.family)
+        among, families = implementations(device, self.kernels), known_families(self.family)
         measured = []
         found = list(cases(families, self.samples, device))
         with progress.Bar("operations", len(found), "measured") as bar:
@@ -190,11 +197,11 @@ class Bench(Talk):
         progress.say(f"a rendering ends {1e3 * found['median']:.1f} ms after it is cancelled (worst of nine {1e3 * found['worst']:.1f} ms)")
         return found
 
-    def _training(self, device: torch.device) -> list[dict[str, Any]]:
+    def _training(self, device: torch.device, scene: Scene | None) -> list[dict[str, Any]]:
         from ..benchmarks.training import measure_training
 
         with tempfile.TemporaryDirectory() as folder:
-            scene = self._scene(Path(folder))
+            scene = scene or self._own_scene(Path(folder))
             runs = []
             for family in self.family or ("hashgrid",):
                 WarmUp(family, device).wait()
@@ -217,14 +224,19 @@ class Bench(Talk):
             progress.table(("family", "PSNR", "SSIM", "pictures/s", "parameters", "file"), [_summary(run) for run in runs])
         return runs
 
-    def _viewer(self) -> dict[str, Any]:
-        import torch
-
-        from ..benchmarks.viewer import measure_viewer
+    def _shown(self) -> str:
+        """The family of the field to look at."""
         from ..training import load_run_or_field
 
         assert self.view is not None
-        family = load_run_or_field(self.view).family
+        return load_run_or_field(self.view).family
+
+    def _viewer(self, family: str) -> dict[str, Any]:
+        import torch
+
+        from ..benchmarks.viewer import measure_viewer
+
+        assert self.view is not None
         for name in (family, "voxels"):  # the preview is voxels
             WarmUp(name, torch.device("cpu")).wait()
         with progress.Bar("viewer", 1.0) as bar:
@@ -252,20 +264,34 @@ class Bench(Talk):
         progress.table(("figure", "measured"), rows)
         return found
 
-    def _scene(self, folder: Path) -> Scene:
+    def _given_scene(self) -> Scene | None:
+        """The scene to train on, or None where one has to be made."""
         data = self.data
         lego = Path(os.environ.get("FIELDMORPH_DATA", "")) / "lego"
         if data is None and os.environ.get("FIELDMORPH_DATA") and lego.is_dir():
             data = lego
         if data is None:
-            from .data import write_scene
-
-            data = folder / "own scene"
-            write_scene(data, {"train": 100, "val": 1, "test": self.views}, size=200)
+            return None
         scene = open_scene(data)
         if not scene.split.get("test"):
             raise UserError(f"{data}: has no test images to score; choose another --data")
         return scene
+
+    def _own_scene(self, folder: Path) -> Scene:
+        from .data import write_scene
+
+        write_scene(folder / "own scene", {"train": 100, "val": 1, "test": self.views}, size=200)
+        return open_scene(folder / "own scene")
+
+
+def show_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """The figures of two results side by side, and what else differs between them."""
+    from ..benchmarks.results import compare, differences
+
+    progress.table(("figure", "before", "after", "change"), compare(before, after))
+    unlike = differences(before, after)
+    if unlike:
+        progress.warn(f"the two were not measured alike ({'; '.join(unlike)}); the changes are not the program's alone")
 
 
 def _summary(run: dict[str, Any]) -> tuple[str, ...]:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from fieldmorph.benchmarks import machine
 from fieldmorph.benchmarks.machine import Roofline, timed
 from fieldmorph.benchmarks.operations import cancel_latency, cases, implementations, make_view, measure
-from fieldmorph.benchmarks.results import compare, file_name, load_results, new_results, save_results
+from fieldmorph.benchmarks.results import compare, differences, file_name, load_results, new_results, save_results
 from fieldmorph.benchmarks.training import seconds_to
 from fieldmorph.errors import UserError
 from fieldmorph.scripts import cli
@@ -93,6 +94,42 @@ def test_results_are_kept_and_compared(tmp_path: Path, capsys: pytest.CaptureFix
     assert [row[3] for row in rows] == ["2.50x", "+1.50 dB", "1.00x"]
     assert cli.main(["bench", "--compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
     assert "2.50x" in capsys.readouterr().out
+
+
+def test_results_of_other_conditions_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = some_results(10.0, 29.0), some_results(25.0, 30.5)
+    assert differences(before, after) == []
+    after["cpu"] = {"name": "Another CPU", "cores": 4}
+    after["settings"] = {"samples": 500}
+    after["operations"][0]["items"] = 7  # type: ignore[index]
+    assert differences(before, after) == ["CPU: A CPU @ 3 GHz, Another CPU", "cores: 2, 4", "items of march: 1, 7"]
+    before["settings"] = {"samples": 32768}
+    for name, results in (("a", before), ("b", after)):
+        save_results(results, tmp_path / f"{name}.json")
+    assert cli.main(["bench", "--compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    said = capsys.readouterr().err
+    assert "not measured alike" in said
+    assert "--samples: 32768, 500" in said
+    assert cli.main(["bench", "--compare", str(tmp_path / "a.json"), str(tmp_path / "a.json")]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_wrong_input_is_said_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(machine, "measure_roofline", lambda **_: pytest.fail("measured"))
+    nowhere = str(tmp_path / "nowhere")
+    for flags in (["--only", "training", "--data", nowhere], ["--data", nowhere], ["--only", "viewer", "--view", nowhere]):
+        assert cli.main(["bench", *flags]) == 2
+        assert nowhere in capsys.readouterr().err
+    assert cli.main(["bench", "--kernels", "nonsense"]) == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
+def test_kernels_are_compared_with_the_reference() -> None:
+    assert list(implementations(only="reference")) == ["reference"]
+    if "cpu" in implementations():
+        assert list(implementations(only="cpu")) == ["reference", "cpu"]
 
 
 def test_curves_are_drawn_from_files_of_results(tmp_path: Path) -> None:
