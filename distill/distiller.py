@@ -50,6 +50,8 @@ class Distiller(Trainer):
     the fused renderer, are as cheap as photographs, and are always new. ``photographs`` are what the last stage trains on, if there is one.
     """
 
+    at_points = True
+
     def __init__(
         self,
         student: Field,

@@ -248,11 +248,11 @@ def held_out_view(out: Path, scene: Scene | None, seconds: float, log: MetricsLo
     return [HeldOutView(out, scene, split, seconds, log)] if scene is not None and split and seconds > 0 else []
 
 
-def warm_kernels(field: Field) -> None:
-    """Compile what training ``field`` needs, or load it from the cache; says so where that takes time."""
+def warm_kernels(field: Field, *, points: bool = False) -> None:
+    """Compile what training ``field`` needs (``points``: at single points, too), or load it from the cache; says so where that takes time."""
     start = getattr(kernels.ops(field.device), "warm_up", None)  # only compiled kernels have one
     if start is not None:
-        start([field.lower() or field.family], background=False, message=progress.say)
+        start([field.lower() or field.family], background=False, message=progress.say, points=points)
 
 
 def run_to_end(
@@ -265,7 +265,7 @@ def run_to_end(
     precision: Precision,
 ) -> TrainResult:
     """Step until the budget is spent or Ctrl-C; then save a checkpoint and the field. Kernels are ready before the clock runs."""
-    warm_kernels(trainer.field)
+    warm_kernels(trainer.field, points=trainer.at_points)
     with _interrupt_stops(trainer):
         trainer.run([log, saver, *watchers, *callbacks])
     saver.save(trainer)

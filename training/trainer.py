@@ -116,6 +116,9 @@ class Trainer:
     ``background(n, generator)`` gives what shows behind a batch, [3] or [n, 3].
     """
 
+    at_points = False
+    """Whether the field is also asked at single points, with gradients."""
+
     def __init__(
         self,
         field: Field,

@@ -82,12 +82,15 @@ def tiny_voxels() -> Lowered:
     return _tiny(VoxelEncoding(torch.zeros(1, 1, 1, dtype=torch.int32), torch.zeros(1), torch.zeros(1, 3), 0.0))
 
 
-def tiny_hybrid() -> Lowered:
-    """The smallest default composition."""
-    grid, planes = tiny_grid(), tiny_vm()
-    assert isinstance(grid.encoding, GridEncoding)
-    assert isinstance(planes.encoding, VMEncoding)
-    return _tiny(HybridEncoding(((grid.encoding, grid.density_head), (planes.encoding, ()))))
+USUAL: tuple[type, ...] = (GridEncoding, VMEncoding)
+"""Branches of the default composition."""
+
+
+def tiny_hybrid(kinds: tuple[type, ...] = USUAL) -> Lowered:
+    """The smallest composition of encodings of these types."""
+    tiny = {GridEncoding: tiny_grid, VMEncoding: tiny_vm, CPEncoding: tiny_cp}
+    branches = [tiny[kind]() for kind in kinds]
+    return _tiny(HybridEncoding(tuple((branch.encoding, branch.density_head) for branch in branches)))  # type: ignore[misc]
 
 
 def tiny_moment() -> Lowered:
@@ -202,11 +205,25 @@ def compile_look(lowered: Lowered) -> None:
         evaluate_density(lowered, middle)
 
 
+def _branches(encoding: HybridEncoding) -> tuple[type, ...]:
+    return tuple(type(branch) for branch, _ in encoding.branches)
+
+
+def _compile_rare(lowered: Lowered, parts: tuple[str, ...]) -> None:
+    """Kernels of a field whose family alone does not tell them."""
+    if isinstance(lowered.encoding, HybridEncoding) and supports(lowered) is None:
+        compile_for(tiny_hybrid(_branches(lowered.encoding)), parts)
+    else:
+        compile_look(lowered)
+
+
 def _family(kind: str | Lowered) -> str | None:
     """Which of :data:`TINY` has the kernels of ``kind``."""
     if isinstance(kind, str):
         return kind if kind in TINY or kind in ALSO else None
     if isinstance(kind.encoding, LayeredEncoding):  # which kernels it needs depends on what it is made of
+        return None
+    if isinstance(kind.encoding, HybridEncoding) and _branches(kind.encoding) != USUAL:
         return None
     return next((name for name, tiny in TINY.items() if kind_of(tiny()) is kind_of(kind)), None)
 
@@ -220,14 +237,14 @@ def warm_up(
     """Load or compile the kernels that training and rendering fields of families ``kinds`` need; unknown families need none.
 
     Args:
-        kinds: names of families, or fields themselves: of an edited one, what its picture needs.
+        kinds: names of families, or fields themselves: of an edited one, what its picture needs; of a composition, its own branches.
         background: return a started daemon thread at once; otherwise return None when everything is ready.
         message: told when compiling takes noticeable time, and when it is done. From the background thread.
         points: what a distillation needs, too.
     """
     known = [(kind, _family(kind)) for kind in kinds]
     families = [name for _, family in known if family is not None for name in ALSO.get(family, (family,))]
-    looks = [kind for kind, family in known if family is None and not isinstance(kind, str)]
+    rare = [kind for kind, family in known if family is None and not isinstance(kind, str)]
 
     def work() -> None:
         begin = time.perf_counter()
@@ -251,8 +268,8 @@ def warm_up(
                 for family in families:
                     compile_for(TINY[family](), parts)
                 compiled(failed)
-                for lowered in looks:
-                    compile_look(lowered)
+                for lowered in rare:
+                    _compile_rare(lowered, parts)
         finally:
             done.set()
             speaker.join()

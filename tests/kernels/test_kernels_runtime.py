@@ -123,6 +123,20 @@ def test_the_warm_up_takes_fields_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == ["children: vm hashgrid", "VMEncoding", "GridEncoding", "look at LayeredEncoding"]
 
 
+def test_the_warm_up_of_a_rare_composition_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its branches decide which kernels it needs, not its family."""
+    from fieldmorph.kernels.cpu import warm
+
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(
+        warm, "compile_for", lambda lowered, parts: asked.append(tuple(type(b).__name__ for b, _ in lowered.encoding.branches))
+    )
+    monkeypatch.setattr(warm, "compile_in_children", lambda families, parts, tell: asked.append(tuple(families)) or [])
+    rare = warm.tiny_hybrid((warm.CPEncoding, warm.CPEncoding, warm.GridEncoding))
+    cpu.warm_up([warm.tiny_hybrid(), rare], background=False)
+    assert asked == [("hybrid",), ("GridEncoding", "VMEncoding"), ("CPEncoding", "CPEncoding", "GridEncoding")]
+
+
 def test_children_end_with_their_parent(tmp_path: Path) -> None:
     """Also with one that is killed; and they load nothing from the current folder."""
     from fieldmorph.kernels.cpu import children
