@@ -249,7 +249,7 @@ def held_out_view(out: Path, scene: Scene | None, seconds: float, log: MetricsLo
 
 
 def warm_kernels(field: Field, *, points: bool = False) -> None:
-    """Compile what training ``field`` needs (``points``: at single points, too), or load it from the cache; says so where that takes time."""
+    """Compile what training ``field`` needs (``points``: at points, too), or load it from the cache; says so where that takes time."""
     start = getattr(kernels.ops(field.device), "warm_up", None)  # only compiled kernels have one
     if start is not None:
         start([field.lower() or field.family], background=False, message=progress.say, points=points)

@@ -10,6 +10,7 @@ The system takes a lock back from a process that dies, however it dies, and nobo
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -37,6 +38,8 @@ Ctrl-C is the parent's affair: a terminal sends it to both."""
 
 PATIENCE = 300.0
 """Seconds that other programs are waited for in all: who compiles may also have been stopped."""
+_PLACE = hashlib.sha256(str(Path(__file__).parent).encode()).hexdigest()[:12]
+"""Where this installation lies."""
 _LOOK = 0.2
 """Seconds between two looks at what others have done."""
 
@@ -97,7 +100,7 @@ def compiled(work: Iterable[Work]) -> None:
 
 def _claimed(folder: Path, work: Work, held: ExitStack) -> bool:
     """Whether the right to compile ``work`` could be had at once; ``held`` gives it back."""
-    lock = FileLock(folder / f"{work.family}.{work.part}.lock")
+    lock = FileLock(_file(folder, work, "lock"))
     try:
         held.enter_context(lock.acquire(timeout=0))
     except Timeout:
@@ -115,7 +118,7 @@ def _compile(folder: Path, work: Sequence[Work], message: Callable[[str], None])
         for part in dict.fromkeys(item.part for item in work):
             families = [item.family for item in work if item.part == part]
             command = [sys.executable, "-P", "-c", PROGRAM, part, *families]  # -P: the current folder holds no modules
-            complaint = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed below
+            complaint: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed below
             streams = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": complaint}
             children[part] = subprocess.Popen(command, env=environment, **streams), complaint  # type: ignore[call-overload]
         for part, (child, complaint) in children.items():
@@ -146,4 +149,9 @@ def _reason(code: int, complaint: IO[bytes]) -> str:
 
 
 def _mark(folder: Path, work: Work) -> Path:
-    return folder / f"{work.family}.{work.part}.complete"
+    return _file(folder, work, "complete")
+
+
+def _file(folder: Path, work: Work, ending: str) -> Path:
+    """Numba keeps each installation's code apart, so that what one has compiled another has not."""
+    return folder / f"{work.family}.{work.part}.{_PLACE}.{ending}"

@@ -106,9 +106,18 @@ def test_work_of_a_program_that_is_killed_is_taken_over(tmp_path: Path) -> None:
 def test_a_program_that_is_stopped_is_not_waited_for_without_end(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "PATIENCE", 0.3)
     said: list[str] = []
-    with children.FileLock(here / "vm.pictures.lock"):
+    with children.FileLock(children._file(here, children.Work("vm", "pictures"), "lock")):
         assert children.compile_in_children(["vm"], ("pictures",), said.append) == []
     assert ["waiting" in text or "compiling them here" in text for text in said] == [True, True]
+
+
+def test_another_installation_has_compiled_nothing_for_this_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = children.Work("vm", "pictures")
+    children.compiled([work])
+    monkeypatch.setattr(children, "PROGRAM", "raise SystemExit(3)")
+    assert children.compile_in_children(["vm"], ("pictures",)) == []
+    monkeypatch.setattr(children, "_PLACE", "elsewhere")
+    assert children.compile_in_children(["vm"], ("pictures",)) == [work]
 
 
 def test_where_nothing_can_be_locked_the_caller_compiles(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
