@@ -28,6 +28,11 @@ FINEST, COARSEST = 1e-8, 1e-2
 ASSUMED_PSNR = 32.0
 """Without photographs, the quality that a field is taken to have: the better it is, the more an error shows."""
 TRIES = 9
+LEAST_SPENT = 0.05
+"""Share of an allowed loss that counts as spent at least. Fine steps lose nothing, or by chance a little less: the logarithm of that is
+no place on a line."""
+LEAP = math.log(6.0)
+"""Furthest that one try goes beyond all that is known, in logarithms of the step: a field of nothing but zeros tells little."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Goal:
         if self.size is not None:
             return candidate.size / self.size
         assert self.drop is not None
-        return max(candidate.drop, 1e-6) / self.drop
+        return max(candidate.drop / self.drop, LEAST_SPENT)
 
     @property
     def rising(self) -> bool:
@@ -163,7 +168,9 @@ def search(
         if any(abs(x - other) < 1e-3 for other, _, _ in tried):
             break
     kept = [entry for entry in tried if entry[1] <= 0.0]
-    return (max(kept, key=lambda entry: entry[1]) if kept else min(tried, key=lambda entry: entry[1]))[2]
+    if not kept:
+        return min(tried, key=lambda entry: entry[1])[2]
+    return max(kept, key=lambda entry: (entry[1], -entry[2].size))[2]
 
 
 def _next(tried: list[tuple[float, float, Candidate]], rising: bool) -> float:
@@ -172,11 +179,13 @@ def _next(tried: list[tuple[float, float, Candidate]], rising: bool) -> float:
     sign = 1.0 if rising else -1.0
     low = max((x for x, y, _ in tried if sign * y < sign * aim), default=math.log(FINEST))
     high = min((x for x, y, _ in tried if sign * y > sign * aim), default=math.log(COARSEST))
-    nearest = sorted(tried, key=lambda entry: abs(entry[1] - aim))[:2]
+    nearest = sorted(tried, key=lambda entry: (abs(entry[1] - aim), -sign * entry[0]))[:2]
     slope = sign * (1.2 if rising else 0.7)
     if len(nearest) == 2 and nearest[0][0] != nearest[1][0]:
         found = (nearest[0][1] - nearest[1][1]) / (nearest[0][0] - nearest[1][0])
         slope = found if sign * found > 0.1 else slope
     x = nearest[0][0] + (aim - nearest[0][1]) / slope
     margin = 0.05 * (high - low)
-    return min(max(x, low + margin), high - margin)
+    x = min(max(x, low + margin), high - margin)
+    places = [place for place, _, _ in tried]
+    return min(max(x, min(places) - LEAP), max(places) + LEAP)

@@ -101,6 +101,20 @@ def test_search_meets_its_goal(goal: Goal) -> None:
     assert len(tried) <= 9
 
 
+@pytest.mark.parametrize("start", [3e-8, 8e-6, 5e-3])
+def test_search_where_fine_steps_lose_nothing(start: float) -> None:
+    """Quantising a little may even help; far too coarse steps lose all there is. Neither sends the search astray."""
+
+    def lossless(step: float) -> Candidate:
+        found = law(step)
+        return Candidate(step, found.size, -0.01 if step < 2e-5 else min(20.0, 0.05 * (step / 2e-5) ** 1.5))
+
+    tried: list[Candidate] = []
+    best = search(lossless, Goal(drop=0.2), start=start, on_try=tried.append)
+    assert 0.9 < best.drop / 0.2 <= 1.0
+    assert max(candidate.step for candidate in tried) <= 1.001 * max(start, 3e-4)
+
+
 def test_search_says_the_nearest_of_what_cannot_be() -> None:
     goal = Goal(size=19_000)
     best = search(law, goal)
