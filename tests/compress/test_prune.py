@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import BOX, cameras
 
 from fieldmorph.compress.pack import PackOptions, Report
 from fieldmorph.compress.prune import drop_unreached, drop_unseen
 from fieldmorph.compress.run import compress_field
 from fieldmorph.compress.search import Goal
+from fieldmorph.representations.field import Field
 from fieldmorph.representations.field_file import load_field
 from fieldmorph.representations.registry import build
 from fieldmorph.representations.voxels import VoxelField
@@ -22,13 +22,13 @@ SIDE = 9
 
 
 @pytest.fixture
-def blocks() -> VoxelField:
+def blocks(field: Field) -> VoxelField:
     """Matter on the left only, grey; a field whose training was cut short, so that marks are still to come."""
-    made = build("voxels", {"start": SIDE, "final": 12, "marks": (0.0, 0.5), "occupancy": 8, "degree": 2}, BOX, 0)
+    made = build("voxels", {"start": SIDE, "final": 12, "marks": (0.0, 0.5), "occupancy": 8, "degree": 2}, field.space, 0)
     assert isinstance(made, VoxelField)
     with torch.no_grad():
         made.density_data.view(SIDE, SIDE, SIDE)[:4] = 3.0
-    made.metadata.update(cameras=[c.to_dict() for c in cameras()], background="white", steps=64)
+    made.metadata.update(field.metadata)
     return made
 
 
