@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from platformdirs import user_cache_path
@@ -22,6 +21,7 @@ from .. import kernels
 from ..errors import UserError
 from ..render.camera import Camera
 from ..render.types import RenderSettings
+from ..representations.bake import even_directions
 from ..representations.field import Field
 from ..representations.field_file import load_field, save_field
 from ..representations.voxels import VoxelField, VoxelOptions
@@ -65,7 +65,7 @@ def bake(field: Field, rows: int = ROWS, progress: Callable[[float], None] = lam
     links = torch.full(grid, -1, dtype=torch.int32)
     links[keep] = torch.arange(index.shape[0], dtype=torch.int32)
     baked.links.copy_(links)
-    directions = _sphere(DIRECTIONS)
+    directions = even_directions(DIRECTIONS)
     fit = torch.linalg.pinv(kernels.ops("cpu").spherical_harmonics(directions, DEGREE).double()).float()  # [B, K]
     density, sh = torch.empty(index.shape[0]), torch.empty(index.shape[0], 3 * DEGREE**2)
     size = torch.tensor(grid, dtype=torch.float32) - 1.0
@@ -156,11 +156,3 @@ def _look_around(field: Field, positions: Tensor, directions: Tensor) -> tuple[T
         stacked = torch.stack([field.color(geometry.features, direction.expand_as(positions)) for direction in directions], 1)
     density = torch.log(gate.clamp_min(1e-30)) + s
     return density.clamp(EMPTY, 12.0), stacked
-
-
-def _sphere(count: int) -> Tensor:
-    """Unit vectors [count, 3] spread evenly (Fibonacci lattice)."""
-    i = np.arange(count) + 0.5
-    z, turn = 1.0 - 2.0 * i / count, math.pi * (1.0 + math.sqrt(5.0)) * i
-    flat = np.sqrt(1.0 - z * z)
-    return torch.tensor(np.stack([flat * np.cos(turn), flat * np.sin(turn), z], -1), dtype=torch.float32)
