@@ -17,6 +17,10 @@ DIRECT = 0.25
 """A full picture that takes no longer than this needs no coarse one before it, seconds."""
 FIRST_SHARE = 0.6
 """Share of a frame's time that the first picture of a movement may take: that it comes soon matters more than its sharpness."""
+SHOW_SHARE = 0.5
+"""Most of a frame's time that bringing a moving picture to the screen may take, which large windows would exceed."""
+TELLING = 250_000
+"""Smaller pictures tell what any copy costs, not what pixels do."""
 FIRST_GUESS = 1e-6
 """Seconds a pixel is thought to cost before anything was measured."""
 
@@ -49,6 +53,8 @@ class Scheduler:
     """The view was still before what has changed."""
     _fresh: bool = False
     """Something changed since the last moving frame was handed out."""
+    _show_cost: float = 0.0
+    """Seconds a pixel takes from the renderer's memory to the screen's."""
     _cost: dict[bool, float] = field(default_factory=lambda: {False: FIRST_GUESS, True: FIRST_GUESS})
 
     def changed(self, now: float, moving: bool) -> None:
@@ -70,13 +76,14 @@ class Scheduler:
                 return None
             seconds = (FIRST_SHARE if self._first else 1.0) / self.fps
             self._fresh = self._first = False
-            return Task(self.has_preview, self._affordable(self.has_preview, pixels, seconds), moving=True)
+            rendered = _affordable(self._cost[self.has_preview] * pixels, seconds)
+            return Task(self.has_preview, min(rendered, _affordable(self._show_cost * pixels, SHOW_SHARE / self.fps)), moving=True)
         if self._done == 0:
             seconds = self._cost[False] * pixels
             if seconds > DIRECT:
-                coarse = self._affordable(False, pixels, DIRECT / 2.0)
+                coarse = _affordable(seconds, DIRECT / 2.0)
                 if self.has_preview and coarse < 0.5:
-                    return Task(True, self._affordable(True, pixels, DIRECT))
+                    return Task(True, _affordable(self._cost[True] * pixels, DIRECT))
                 return Task(False, coarse)
             self._done = 1
         if self._done <= self.samples:
@@ -93,6 +100,12 @@ class Scheduler:
         if not task.moving:
             self._done += 1
 
+    def shown(self, seconds: float, pixels: int) -> None:
+        """A picture of so many pixels was brought to the screen in ``seconds``."""
+        if pixels >= TELLING:
+            cost = seconds / pixels
+            self._show_cost += (1.0 if self._show_cost == 0.0 else 0.3) * (cost - self._show_cost)
+
     def settles_in(self, now: float) -> float | None:
         """Seconds until the view counts as still; None where it does already."""
         return max(0.0, SETTLE - (now - self._changed)) if self.is_moving(now) else None
@@ -102,6 +115,8 @@ class Scheduler:
         """How much of the still picture is there, in [0, 1]."""
         return min(1.0, self._done / (self.samples + 1))
 
-    def _affordable(self, preview: bool, pixels: int, seconds: float) -> float:
-        share = math.sqrt(seconds / max(self._cost[preview] * pixels, 1e-12))
-        return next((scale for scale in SCALES if scale <= share), SCALES[-1])
+
+def _affordable(cost: float, seconds: float) -> float:
+    """The finest scale at which what costs ``cost`` seconds in full takes no longer than ``seconds``."""
+    share = math.sqrt(seconds / max(cost, 1e-12))
+    return next((scale for scale in SCALES if scale <= share), SCALES[-1])

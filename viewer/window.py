@@ -275,6 +275,7 @@ class Window:
             self.displayed = result
             now = time.perf_counter()
             self.upload_seconds = now - begin
+            self.engine.scheduler.shown(self.upload_seconds, result.rgba.shape[0] * result.rgba.shape[1])
             if result.task.moving:
                 self.last_event = now
                 self._moving_frames = [*self._moving_frames[-14:], now]

@@ -87,6 +87,19 @@ def test_first_picture_of_a_movement_comes_sooner_than_the_next() -> None:
     assert second == usual
 
 
+def test_large_windows_move_coarsely_enough_to_be_copied_in_time() -> None:
+    scheduler = Scheduler(fps=30.0)
+    scheduler.shown(0.15, 8_000_000)
+    for pixels, copied in ((640_000, 1.0), (8_000_000, 0.3125)):
+        scheduler.changed(0.0, moving=True)
+        scheduler.next(0.0, pixels)
+        scheduler.finished(Task(False, 1.0, moving=True), 1e-3, pixels)  # a quick renderer
+        scheduler.changed(0.0, moving=True)
+        task = scheduler.next(0.0, pixels)
+        assert task is not None
+        assert task.scale == copied
+
+
 def test_moving_ends_when_released_or_settled() -> None:
     scheduler = Scheduler()
     scheduler.changed(0.0, moving=True)
