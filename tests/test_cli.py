@@ -34,8 +34,8 @@ FLAGS = {
     "edit": "--bake --clear --device --edits --json --kernels --out --overwrite --quiet --resolution --undo --verbose",
     "info": "--device --family --json --kernels --quiet --verbose",
     "demo": "--device --kernels --out --overwrite --quick --quiet --seconds --seed --verbose",
-    "bench": "--against --compare --curves --data --device --family --json --only --out --plot --quiet --repeats --samples --seconds "
-    "--size --soak --verbose --view --views",
+    "bench": "--against --compare --curves --data --device --family --json --kernels --only --out --plot --quiet --repeats --samples "
+    "--seconds --size --soak --verbose --view --views",
 }
 """Every flag of every verb. Other programs and people's fingers rely on them: edit on purpose."""
 
