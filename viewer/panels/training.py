@@ -12,8 +12,9 @@ from .panel import Panel
 if TYPE_CHECKING:
     from ..entries import Entry
 
-PATIENCE = 1.0
-"""Seconds between new fields in the view while nobody moves it."""
+PATIENCE, LONGEST = 1.0, 10.0
+"""Seconds between new fields in the view while nobody moves it: at least, and at most where a picture takes as long to become whole.
+Asked for sooner, a slow machine would show nothing but coarse pictures."""
 
 
 class TrainingPanel(Panel):
@@ -58,7 +59,9 @@ class TrainingPanel(Panel):
             if entry is self.model.entry or self.model.layout != "single":
                 self.model.touch()
         still = not (self.window.controls.moving or self.window.controls.dragging)
-        if now >= self._next and still:
+        shown = self.window.displayed
+        whole = shown is not None and shown.request is self.window.engine.request and shown.task.scale == 1.0
+        if still and now >= self._next + (0.0 if whole else LONGEST - PATIENCE):
             self._next = now + PATIENCE
             live.want()
 
@@ -72,7 +75,8 @@ class TrainingPanel(Panel):
         set_text(self.state, f"{kind}{stage}, step {live.step:,}" + (f", {live.rate:.1f}/s" if live.rate and kind == "running" else ""))
         gui.set_value(self.bar, live.progress)
         gui.configure_item(self.bar, overlay=f"{100.0 * live.progress:.0f} %")
-        gui.configure_item(self.pause, label="Resume (T)" if live.paused else "Pause (T)")
+        gui.configure_item(self.pause, label="Resume (T)" if live.paused else "Pause (T)", show=not self._ended)
+        gui.configure_item(self.stop, show=not self._ended)
         if not self.is_open:
             return
         for (series, across, along), values in zip(self.lines, (live.losses, live.psnrs), strict=True):
