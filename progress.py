@@ -57,10 +57,10 @@ def _write(stream: IO[str], text: str) -> None:
         stream.flush()
 
 
-def say(text: str) -> None:
-    """A message; silent with --quiet."""
+def say(text: str, *, aside: bool = False) -> None:
+    """A message; silent with --quiet. ``aside``: on stderr, for what may come in the middle of anything, also of a caller's own output."""
     if _verbosity >= NORMAL:
-        _write(_stream(), text)
+        _write(sys.stderr if aside else _stream(), text)
 
 
 def detail(text: str) -> None:

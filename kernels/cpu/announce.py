@@ -86,7 +86,7 @@ class Announcer(event.Listener):  # type: ignore[misc]
             if self._said or timer not in self._running:
                 return
             self._said = True
-        progress.say(f"compiling CPU kernels for this kind of field (up to a minute; {lasting()})")
+        progress.say(f"compiling CPU kernels for this kind of field (up to a minute; {lasting()})", aside=True)
 
 
 def _ours(heard: Any) -> bool:

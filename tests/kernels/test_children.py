@@ -164,7 +164,7 @@ class TestAnnouncements:
 
         said: list[str] = []
         monkeypatch.setattr(announce, "QUIET", 0.2)
-        monkeypatch.setattr(progress, "say", said.append)
+        monkeypatch.setattr(progress, "say", lambda text, aside=False: said.append(text))
         return said
 
     @staticmethod
