@@ -11,10 +11,9 @@ from torch import Tensor
 from ..errors import UserError
 from ..kernels.reference_saliency import CLOSED
 from ..representations.field import Field
-from ..representations.handover import HandoverField
 from ..representations.hashgrid import HashGridField
 from ..representations.packing import reached
-from ..representations.saliency import mask_of, open_cells, open_vertices
+from ..representations.saliency import grids_of, mask_of, open_cells, open_vertices
 from .admm import Admm, Penalty
 
 if TYPE_CHECKING:
@@ -40,13 +39,6 @@ def saliency_of(field: Field) -> Tensor:
     if logits is None:
         raise UserError(f"this {field.family} field has no saliency grid to prune; train a hashgrid with --set saliency=64")
     return logits
-
-
-def grids_of(field: Field) -> tuple[Tensor | None, Tensor | None]:
-    """Saliency logits [S, S, S] and, in their place after the decision, the mask [S, S, S] bool; None where there are none."""
-    if not isinstance(field, HandoverField):
-        return None, None
-    return field.encoder.saliency_logits(), field.encoder.saliency_mask()
 
 
 def decided(field: Field) -> bool:

@@ -108,7 +108,7 @@ class Distiller(Trainer):
 
     def _points(self, stage: str, progress: float) -> Objective:
         """Stages 1 and 2: nothing is rendered."""
-        terms, mse, lesson, samples = self._compared(self.rays, colors=stage == "points", rendered=False)
+        terms, mse, lesson, samples = self._compared(self.rays, stage)
         return Objective(self._sum(terms, progress), mse, lesson, samples, stage, terms)
 
     def _rays(self, progress: float) -> Objective:
@@ -124,7 +124,7 @@ class Distiller(Trainer):
             seen = render_rays(self.field, rays, self.settings, background=torch.zeros(3), generator=self.generator)
             prior = self.field.regularization(self.budget.step)
         difference = (seen.rgb - lesson.rgb) - (seen.opacity - lesson.opacity)[:, None] * background
-        terms, _, _, _ = self._compared(max(1, round(BESIDE * self.rays)), colors=True, rendered=True)
+        terms, _, _, _ = self._compared(max(1, round(BESIDE * self.rays)), "rays")
         terms["rgb"] = rms(difference)
         if prior is not None:
             terms["prior"] = prior
@@ -135,12 +135,12 @@ class Distiller(Trainer):
         assert seen.cost is not None
         return Objective(self._sum(terms, progress), wrong[:fresh].square().mean(), len(lesson), int(seen.cost.sum()), "rays", terms)
 
-    def _compared(self, rays: int, *, colors: bool, rendered: bool) -> tuple[dict[str, Tensor], Tensor, int, int]:
+    def _compared(self, rays: int, stage: str) -> tuple[dict[str, Tensor], Tensor, int, int]:
         """The losses at points along about ``rays`` rays, how wrong their colours are, how many rays and points that were.
 
         The student answers only at the points that are compared: with active points those that weigh most for the teacher, or
         for the student as it would be composited there, and some of the others. What weighs for the student is asked once it
-        is ``rendered``: that takes an answer at every sample, and before, its weights mean nothing yet.
+        is rendered, in the ``stage`` of rays: that takes an answer at every sample, and before, its weights mean nothing yet.
         """
         lesson = self.lessons.next(rays, self.generator)
         positions, directions = lesson.positions()
@@ -148,13 +148,13 @@ class Distiller(Trainer):
         if self.options.active_points:
             some = (torch.rand(lesson.samples, generator=self.generator) < OTHERS).to(positions.device)
             chosen = heavy_points(lesson.weight, lesson) | some
-            if rendered:
+            if stage == "rays":
                 chosen |= heavy_points(self._weights(lesson, positions), lesson)
             index = chosen.nonzero()[:, 0]
             positions, directions = positions.index_select(0, index), directions.index_select(0, index)
         with kernels.gradients_in_place():
             found = self.field.evaluate(positions, directions)
-        terms = self._point_terms(lesson, found, index, colors=colors)
+        terms = self._point_terms(lesson, found, index, colors=stage != "features")
         color = found.rgb.detach() - (lesson.color if index is None else lesson.color.index_select(0, index))
         return terms, color.square().mean() if color.numel() else color.sum(), len(lesson), len(positions)
 

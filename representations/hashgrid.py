@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import kernels
+from ..kernels.derived import Derived
 from ..kernels.lowered import DENSE, HASHED, TILED, GridEncoding, GridLayout
 from ..kernels.reference import Evaluation
 from ..kernels.reference_layers import occupied
@@ -24,6 +25,7 @@ from .packing import Part, grid_parts, reached
 from .saliency import mask_of
 from .space import Space
 
+_open_cells = Derived()
 MAX_ROWS = 1 << 26
 SALIENCY_RATE = 0.5
 """Learning rate of the saliency logits relative to the table's; they have to travel from ``SALIENCY_START`` to beyond -7."""
@@ -188,7 +190,6 @@ class HashGridField(HandoverField):
 
     def __init__(self, options: HashGridOptions, space: Space, layout: dict[str, Any] | None = None) -> None:
         super().__init__(options, space, GridEncoder(options, layout), options.hidden)
-        self._open: tuple[Tensor, int, Tensor] | None = None
 
     @property
     def numbers(self) -> int:
@@ -216,6 +217,5 @@ class HashGridField(HandoverField):
         mask = self.encoder.saliency_mask()
         if mask is None:
             return None
-        if self._open is None or self._open[0] is not mask or self._open[1] != mask._version:
-            self._open = (mask, mask._version, mask_of(mask, self.occupancy.resolution))
-        return occupied(self._open[2], self.space.to_unit(positions)).to(positions.dtype)
+        cells = _open_cells.of((mask,), lambda: mask_of(mask, self.occupancy.resolution))
+        return occupied(cells, self.space.to_unit(positions)).to(positions.dtype)

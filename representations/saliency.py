@@ -6,6 +6,15 @@ import torch
 from torch import Tensor
 
 from ..kernels.reference_saliency import CUT
+from .field import Field
+from .handover import HandoverField
+
+
+def grids_of(field: Field) -> tuple[Tensor | None, Tensor | None]:
+    """Saliency logits [S, S, S] and, in their place after the decision, the mask [S, S, S] bool; None where there are none."""
+    if not isinstance(field, HandoverField):
+        return None, None
+    return field.encoder.saliency_logits(), field.encoder.saliency_mask()
 
 
 def open_vertices(grid: Tensor) -> Tensor:

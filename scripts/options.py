@@ -202,11 +202,16 @@ def start_folder(out: Path, ours: Iterable[str] = ()) -> None:
                     shutil.rmtree(path)
                 else:
                     path.unlink()
-        probe = out / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        _probe(out)
     except OSError as error:
         raise _unwritable(out, error) from error
+
+
+def _probe(folder: Path) -> None:
+    """Raises OSError where no file can be made in a folder."""
+    file = folder / f".writable-{os.getpid()}"
+    file.touch()
+    file.unlink()
 
 
 def _unwritable(out: Path, error: OSError) -> UserError:
@@ -234,10 +239,8 @@ def claim_file(out: Path, *, overwrite: bool) -> None:
     check_file_target(out, "--out")
     if out.exists() and not overwrite:
         raise UserError(f"--out {out} exists; name another file, or replace it with --overwrite")
-    probe = out.absolute().parent / f".writable-{os.getpid()}"
     try:
-        probe.touch()
-        probe.unlink()
+        _probe(out.absolute().parent)
     except OSError as error:
         raise _unwritable(out, error) from error
 

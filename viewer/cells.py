@@ -11,8 +11,7 @@ from ..render.camera import Camera
 from ..render.lattice import lattice_edges, ray_range
 from ..render.types import Rays, RenderSettings
 from ..representations.field import Field
-from ..representations.handover import HandoverField
-from ..representations.saliency import mask_of
+from ..representations.saliency import grids_of, mask_of
 
 CHUNK = 1 << 13
 """Rays marched together; bounds the memory of their packed samples."""
@@ -41,8 +40,9 @@ def render_cells(
 
 def saliency_bits(field: Field) -> Tensor | None:
     """Cells that a hollowed field keeps, bool [R, R, R] as its occupancy; None for a field without a saliency grid."""
-    grid = (field.encoder.saliency_mask(), field.encoder.saliency_logits()) if isinstance(field, HandoverField) else ()
-    return next((mask_of(kept.detach(), field.occupancy.resolution) for kept in grid if kept is not None), None)
+    logits, mask = grids_of(field)
+    grid = logits if mask is None else mask
+    return None if grid is None else mask_of(grid.detach(), field.occupancy.resolution)
 
 
 def _first_cells(field: Field, bits: Tensor, rays: Rays, settings: RenderSettings) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,14 +46,11 @@ def draw_points(picture: Pixels, shot: Shot, camera: Camera, points: Points, sca
     """
     height, width = picture.shape[:2]
     count = max(1, round(len(points) * min(1.0, scale * scale)))
-    local = (points.xyz[:count] - camera.position) @ camera.camera_to_world[:, :3] * (1.0, -1.0, -1.0)
-    ahead = local[:, 2] > 1e-6
-    local, chosen = local[ahead], ahead.nonzero()[0]
-    column = np.floor(local[:, 0] / local[:, 2] * camera.fx + camera.cx)
-    row = np.floor(local[:, 1] / local[:, 2] * camera.fy + camera.cy)
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    column, row, chosen = column[inside].astype(np.intp), row[inside].astype(np.intp), chosen[inside]
-    distance = np.linalg.norm(local[inside], axis=1)
+    pixels, _ = replace(camera, distortion=None).project(points.xyz[:count])
+    column, row = np.floor(pixels.numpy()).T
+    chosen = ((column >= 0) & (column < width) & (row >= 0) & (row < height)).nonzero()[0]  # none behind the camera: those are NaN
+    column, row = column[chosen].astype(np.intp), row[chosen].astype(np.intp)
+    distance = np.linalg.norm(points.xyz[chosen] - camera.position, axis=1)
     seen = shot.depth[row, column]
     hidden = (shot.opacity[row, column] > 0.5) & (seen > 0.0) & (distance > seen * (1.0 + SLACK))
     order = np.argsort(-distance[~hidden], kind="stable")  # the nearest last, over the others

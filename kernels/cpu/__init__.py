@@ -7,7 +7,7 @@ How it is put together
     warm     compiles before it is needed, in ``children``
     mlp      networks on tiles of 64 samples, feature-major
     lattice  samples along a ray, skipping empty space
-    half     storage with half precision; ``derived`` what is kept until a tensor changes
+    half     storage with half precision
     fields   what a family provides; ``grid`` is the example, ``vm``, ``cp``, ``voxels``, ``hybrid``, ``saliency`` the others,
              ``query`` one moment of a time query, ``layered`` edited scenes made of them, ``voxels_half`` voxels to look at
     vec16    16 floats as one value; ``rows`` table rows of four; ``factors`` what vm and cp share

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from ..derived import Derived
 from ..reference import Samples
 from ..reference_march import Vec3
-from .derived import Derived
 from .lattice import Lattice, LatticeView, box_kernel, march_count, march_fill, ray_batch, skip_grid
 from .pool import launch
 

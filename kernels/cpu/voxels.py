@@ -14,8 +14,8 @@ import torch
 from numba.extending import overload
 from torch import Tensor
 
+from ..derived import Derived
 from ..lowered import Lowered, VoxelEncoding
-from .derived import Derived
 from .drive import Shape
 from .factors import axis_cells
 from .fields import (

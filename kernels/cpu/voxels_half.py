@@ -13,8 +13,8 @@ import torch
 from numba.extending import overload
 from torch import Tensor
 
+from ..derived import Derived
 from ..lowered import Lowered, VoxelEncoding
-from .derived import Derived
 from .drive import Shape
 from .factors import axis_cells
 from .fields import appearance_tile, color_tile, encode_tile, handover_tile, is_family, late_family

@@ -23,21 +23,22 @@ def field_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return files
 
 
-@pytest.fixture
-def empty_screen() -> Iterator[Screen]:
-    """One on which no viewer is open yet."""
+def opened_screen() -> Iterator[Screen]:
     needs_window()
     found = Screen()
     yield found
     found.close()
+
+
+@pytest.fixture
+def empty_screen() -> Iterator[Screen]:
+    """One on which no viewer is open yet."""
+    yield from opened_screen()
 
 
 @pytest.fixture(scope="module")
 def screen() -> Iterator[Screen]:
-    needs_window()
-    found = Screen()
-    yield found
-    found.close()
+    yield from opened_screen()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What kernels derive from tensors that seldom change: kept until they do."""
+"""What is derived from tensors that seldom change: kept until they do."""
 
 from __future__ import annotations
 
