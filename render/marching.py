@@ -18,6 +18,12 @@ EVALUATE = 1 << 16
 """Field evaluations in flight without gradients; a wide MLP's activations then stay below some hundred megabytes."""
 MARCH_RAYS = 1 << 13
 """Rays marched together without gradients; bounds the memory of their packed samples."""
+FIRST_LOOK = 1 << 14
+"""Field evaluations in flight where only a ray's end is looked for: short rounds, so that few samples behind it are asked."""
+PROBE = 16
+"""One ray of so many tells whether that look is worth it ..."""
+IDLE = 0.3
+"""... which it is where at least this share of the samples lie behind their rays' ends."""
 COLOR_WEIGHT = 2e-5
 """Samples that weigh less are not worth a colour; at 1,000 of them on a ray the error is still below one grey level in 50."""
 NORMAL_WEIGHT = 1e-2
@@ -38,8 +44,8 @@ def composite_rays(
     """What rays see, premultiplied, over nothing; depth is still sum(weight * distance).
 
     With gradients enabled, a first pass without them finds the samples in front of the termination and only those
-    are evaluated differentiably (unless the field's own backward pass leaves the others out); without, samples are
-    evaluated front to back in rounds, and rays that are opaque drop out.
+    are evaluated differentiably (unless the field's own backward pass leaves the others out, and they are few); without,
+    samples are evaluated front to back in rounds, and rays that are opaque drop out.
     """
     march = _marcher(field, ops, rays, near, far, jitter, edges)
     if not torch.is_grad_enabled():
@@ -50,8 +56,9 @@ def composite_rays(
         return concatenate(parts) if parts else _nothing(rays, normals)
 
     samples = march(slice(None))
-    counts = None if field.drops_idle_samples else seen_counts(field, rays, samples, termination)
-    if counts is not None:
+    counts = None
+    if not field.drops_idle_samples or _many_idle(field, rays[::PROBE], march(slice(None, None, PROBE)), termination):
+        counts = seen_counts(field, rays, samples, termination)
         samples = prefix(samples, counts)
     directions = rays.directions[samples.rays]
     positions = rays.origins[samples.rays] + samples.t[:, None] * directions
@@ -134,9 +141,14 @@ def _nothing(rays: Rays, normals: bool) -> Rendering:
 
 def seen_counts(field: Field, rays: Rays, samples: Samples, termination: float) -> Tensor:
     """How many of each ray's samples lie in front of its termination, [N] int64; no gradient."""
-    counts = _rounds(field, rays, samples, termination).cost
+    counts = _rounds(field, rays, samples, termination, evaluate=FIRST_LOOK).cost
     assert counts is not None
     return counts
+
+
+def _many_idle(field: Field, rays: Rays, samples: Samples, termination: float) -> bool:
+    """Whether at least :data:`IDLE` of these samples lie behind their rays' termination."""
+    return int(seen_counts(field, rays, samples, termination).sum()) <= (1.0 - IDLE) * samples.t.numel()
 
 
 def prefix(samples: Samples, counts: Tensor) -> Samples:
@@ -159,6 +171,7 @@ def _rounds(
     color: bool = False,
     density: Callable[[Tensor], Tensor] | None = None,
     normal: Callable[[Tensor], Tensor] | None = None,
+    evaluate: int = EVALUATE,
 ) -> Rendering:
     """Evaluate packed samples front to back, some per ray and round, until every ray is opaque or used up.
 
@@ -175,8 +188,8 @@ def _rounds(
     active = (cursor < end).nonzero()[:, 0]
     while active.numel():
         # A few samples each while many rays may still turn opaque; longer runs once few are left, so that batches stay full.
-        per_ray = min(32, max(4, EVALUATE // (4 * active.numel())))
-        for part in torch.split(active, max(1, EVALUATE // per_ray)):
+        per_ray = min(32, max(4, evaluate // (4 * active.numel())))
+        for part in torch.split(active, max(1, evaluate // per_ray)):
             index = cursor[part, None] + torch.arange(per_ray, device=device)
             valid = index < end[part, None]
             local_ray, _ = valid.nonzero(as_tuple=True)

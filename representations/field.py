@@ -46,7 +46,8 @@ class Field(nn.Module):
     render_steps: ClassVar[int] = 1024
     """Samples along the diagonal of its box that a picture is judged with (instant-ngp's number)."""
     drops_idle_samples: ClassVar[bool] = False
-    """Whether its backward pass costs nothing for samples without a gradient, so that nobody needs to look for them first."""
+    """Whether its backward pass costs nothing for samples without a gradient, so that looking for them first pays only where they
+    are many."""
 
     def __init__(self, options: Any, space: Space, occupancy_resolution: int = 128) -> None:
         super().__init__()

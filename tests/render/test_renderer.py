@@ -127,6 +127,26 @@ def test_gradient_reaches_live_samples_only() -> None:
     assert (field.slabs.grad[1:] == 0.0).all()
 
 
+@pytest.mark.parametrize(("density", "looks_first"), [(50.0, True), (0.5, False)])
+def test_ends_of_rays_are_looked_for_where_many_samples_lie_behind_them(density: float, looks_first: bool) -> None:
+    """A field that leaves idle samples out of its backward pass answers as any other, and is not asked in vain."""
+    settings, rays = RenderSettings(background="black"), random_rays(64)
+    plain, sparing = Ball(density, 0.9), Ball(density, 0.9)
+    sparing.drops_idle_samples = True  # type: ignore[misc]
+    seen = [render_rays(field, rays, settings) for field in (plain, sparing)]
+    torch.testing.assert_close(seen[1].rgb, seen[0].rgb)
+    assert seen[0].cost is not None and seen[1].cost is not None
+    assert torch.equal(seen[0].cost, seen[1].cost)
+    for field, found in zip((plain, sparing), seen, strict=True):
+        found.rgb.square().sum().backward()
+        assert field.log_density.grad is not None
+    torch.testing.assert_close(sparing.log_density.grad, plain.log_density.grad)
+    with torch.no_grad():
+        marched = int(render_rays(Ball(1e-9), rays, settings).cost.sum())  # type: ignore[union-attr]
+    assert (sparing.evaluations < 0.7 * marched) == looks_first
+    assert sparing.evaluations < 1.1 * marched
+
+
 def test_backgrounds() -> None:
     field = Ball(0.5)
     rays = bundle([[-3.0, 0.0, 0.0], [-3.0, 5.0, 0.0]], [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
