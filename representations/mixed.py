@@ -61,13 +61,16 @@ class MixedOptions(FieldOptions):
     """Width of the time query's layers (MixVoxels: 512)."""
     color_hidden: int = 64
     """Width of the static branch's colour network."""
-    shift: float = -4.0
-    """Raw log density of an untrained field."""
+    shift: float = -8.0
+    """Raw log density of an untrained field: nearly nothing, for fog along rays without end is slow to clear."""
     l1: float = 4e-5
     """Weight of the mean absolute density factor of the static branch."""
-    tv_density: float | None = None
-    """Weight of the total variation of density factors (three times that in the dynamic branch); none: see the vm family."""
-    tv_color: float | None = None
+    tv_density: float | None = 0.0
+    """Weight of the total variation of density factors (three times that in the dynamic branch); none: see the vm family.
+
+    MixVoxels has some. Here batches are small, most numbers get no gradient from pictures in a step, and Adam moves those as fast for
+    the smallest prior as the others for pictures: see docs/dynamic.md."""
+    tv_color: float | None = 0.0
     """The same for colour factors."""
     everything: bool = False
     """Treat all of space as moving: what the split is compared with."""

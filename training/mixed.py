@@ -49,8 +49,8 @@ FRAMES = 64
 """Most frames of a ray that a step compares."""
 HOT, COLD = 10.0, 0.2
 """Temperature of the choice of frames, where there are more, at the start and at the end (MixVoxels)."""
-CONE = 1.0 / 128.0
-"""Far steps are twice as long as in pictures."""
+CONE = 1.0 / 32.0
+"""Far steps are eight times as long as in pictures: what counts while fog has to clear is how many rays a step has."""
 THOROUGH = 64
 """Up to this step an update of the occupancy visits every cell: fog without bounds makes the first steps the longest."""
 FIRST_RAYS, FIRST_MOVING = 128, 64
