@@ -29,6 +29,9 @@ from .training import ScoreAtMarks, seconds_to
 
 NAMES = {"mixed": "mixed (static and dynamic voxels)", "everything": "all voxels dynamic"}
 
+FIRST = 0.15
+"""Share of a run before which no point of its curve is scored: until the cells are named nothing of it moves, and fog takes long to draw."""
+
 
 def thinned(scene: Scene, views: int) -> Scene:
     """The scene with ``views`` of its test images, evenly over the clip."""
@@ -79,7 +82,7 @@ def _mixed(experiment: Experiment, scene: Scene, name: str, settings: dict[str, 
     options = TrainOptions(
         field="mixed", seconds=seconds, seed=experiment.seed, device=experiment.device, view_seconds=0.0, family_options=settings
     )
-    scorer = ScoreAtMarks(scene, experiment.curve_views, seconds, lambda *_: None)
+    scorer = ScoreAtMarks(scene, experiment.curve_views, seconds, lambda *_: None, first=FIRST * seconds)
     scorer.scene = thinned(scene, experiment.curve_views)
     result = experiment.watch(name, lambda follow: train(scene, options, run, resume=True, callbacks=[follow, scorer]))
     if not result.finished:

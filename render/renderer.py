@@ -134,8 +134,9 @@ def _jitter(count: int, settings: RenderSettings, generator: torch.Generator | N
     return torch.rand(count, generator=generator, device=generator.device if generator is not None else device).to(device, torch.float32)
 
 
+@torch.no_grad()
 def which_renderer(field: Field, settings: RenderSettings | None = None) -> str:
-    """How this field would be rendered now, for people: "fused", or "reference: " and the reason."""
+    """How pictures of this field would be made now, for people: "fused", or "reference: " and the reason."""
     return _choice(field, field.device, settings or RenderSettings())[2]
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from fieldmorph.datasets.procedural.video import make_video_scene
 from fieldmorph.datasets.scene import load_scene
+from fieldmorph.render.renderer import which_renderer
 from fieldmorph.representations.field_file import load_field, save_field
 from fieldmorph.representations.mixed import MixedField
 from fieldmorph.representations.registry import build
@@ -131,3 +132,9 @@ def test_a_moment_is_distilled_into_a_family_that_stands_still(call: Run, field:
     assert frozen.family == "vm" and not frozen.dynamic
     code, said = call(*flags[:1], tmp_path / "frozen", *flags[2:], "--time", "0.5", "--out", tmp_path / "again")
     assert (code, "stands still" in said) == (2, True)
+
+
+def test_moments_say_that_pictures_of_them_are_fused(field: Path) -> None:
+    moment = load_field(field).at(0.5)
+    assert torch.is_grad_enabled()
+    assert which_renderer(moment) == "fused"
