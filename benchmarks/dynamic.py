@@ -30,7 +30,7 @@ from .training import ScoreAtMarks, seconds_to
 NAMES = {"mixed": "mixed (static and dynamic voxels)", "everything": "all voxels dynamic"}
 
 FIRST = 0.15
-"""Share of a run before which no point of its curve is scored: until the cells are named nothing of it moves, and fog takes long to draw."""
+"""Share of a run whose curve is not scored: until the cells are named nothing of it moves, and fog takes long to draw."""
 
 
 def thinned(scene: Scene, views: int) -> Scene:

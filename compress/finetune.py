@@ -18,8 +18,8 @@ from ..training.trainer import BatchSource, Callback, Pruner, StepStats, Trainer
 from .hollow import OPEN, saliency_of
 from .quantize import Plan, exponents
 
-RATE = 0.1
-"""Learning rate of a fine-tune, as a share of the family's own: near where a whole run ends."""
+RATE = 0.03
+"""Learning rate of a fine-tune, as a share of the family's own: where a whole run ends."""
 DEAD_ZONE = 0.6
 """Numbers nearer to zero than this many steps round to it, about as rate-distortion optimisation does."""
 
@@ -94,6 +94,8 @@ def finetune(
     """
     recipe = recipe_for(field.family)
     recipe = replace(recipe, rate=recipe.rate * rate, schedule=RateSchedule(decay_from=0.3, final=0.1))
+    if rounded is not None:  # a field that is done gains nothing from batches as small, and as noisy, as a run starts with
+        recipe = replace(recipe, samples=recipe.samples_at(1.0), growth=1.0)
     field.occupancy.restrict(field.occupancy.bits)
     kind = SettledTrainer if rounded is None else RoundingTrainer
 

@@ -66,10 +66,7 @@ class MixedOptions(FieldOptions):
     l1: float = 4e-5
     """Weight of the mean absolute density factor of the static branch."""
     tv_density: float | None = 0.0
-    """Weight of the total variation of density factors (three times that in the dynamic branch); none: see the vm family.
-
-    MixVoxels has some. Here batches are small, most numbers get no gradient from pictures in a step, and Adam moves those as fast for
-    the smallest prior as the others for pictures: see docs/dynamic.md."""
+    """Weight of the total variation of density factors, three times that in the dynamic branch; MixVoxels has some, see the vm family."""
     tv_color: float | None = 0.0
     """The same for colour factors."""
     everything: bool = False
@@ -92,8 +89,8 @@ class MixedOptions(FieldOptions):
             shift=self.shift,
             l1_first=self.l1 if tv == 1.0 else 0.0,
             l1=self.l1 if tv == 1.0 else 0.0,
-            tv_density=None if self.tv_density is None else self.tv_density * tv,
-            tv_color=None if self.tv_color is None else self.tv_color * tv,
+            tv_density=(self.tv_density or 0.0) * tv,
+            tv_color=(self.tv_color or 0.0) * tv,
             density_rank=self.density_rank,
             color_rank=self.color_rank,
             hidden=self.color_hidden,
@@ -144,10 +141,6 @@ class DynamicBranch(nn.Module):
     def __init__(self, options: MixedOptions, space: Space, layout: dict[str, Any] | None) -> None:
         super().__init__()
         self.encoder = VMEncoder(options.factors(3.0), space, layout)
-        if options.tv_density is None:
-            self.encoder.tv_density = 3.0 * float(self.encoder.tv_density or 0.0)
-        if options.tv_color is None:
-            self.encoder.tv_color = 3.0 * float(self.encoder.tv_color or 0.0)
         self.density = TimeQuery(3 * options.density_rank, options.hidden, 1, options.frames)
         self.color = TimeQuery(DIRECTION + APPEARANCE, options.hidden, 3, options.frames)
 

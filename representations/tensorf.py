@@ -48,10 +48,13 @@ class TensorOptions(FieldOptions):
     """Weight of the mean absolute density factor before the first mark."""
     l1: float = 4e-5
     """The same, from the first mark on."""
-    tv_density: float | None = None
-    """Weight of the total variation of density factors; none: 0 in a box, 0.1 in unbounded space."""
-    tv_color: float | None = None
-    """Weight of the total variation of colour factors; none: 0 in a box, 0.01 in unbounded space."""
+    tv_density: float | None = 0.0
+    """Weight of the total variation of density factors; none (fields of earlier versions): 0.
+
+    TensoRF has some for real scenes. Here batches are small: most numbers get no gradient from pictures in a step, and Adam moves
+    those as fast for the smallest prior as the others for pictures (docs/training.md)."""
+    tv_color: float | None = 0.0
+    """The same for colour factors."""
     hidden: int = 64
     """Width of the colour network."""
 
@@ -137,11 +140,7 @@ class FactorEncoder(Encoder):
         super().__init__()
         self.options = options
         self.grid, self.shift = layout_of(layout, grid_resolution(space.size, options.voxels(0)), options.shift)
-        self.tv_density, self.tv_color = options.tv_density, options.tv_color
-        if self.tv_density is None:
-            self.tv_density = 0.1 if space.unbounded else 0.0
-        if self.tv_color is None:
-            self.tv_color = 0.01 if space.unbounded else 0.0
+        self.tv_density, self.tv_color = options.tv_density or 0.0, options.tv_color or 0.0
         self.register_buffer("done", torch.zeros((), dtype=torch.int64))
 
     def density_factors(self) -> list[nn.ParameterList]:
