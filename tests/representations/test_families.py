@@ -153,17 +153,25 @@ def test_shrinking_keeps_world_densities_and_tells_the_metadata() -> None:
     assert field.layout()["shift"] < -4.0
 
 
-def test_unbounded_space_is_not_shrunk_and_is_smoothed() -> None:
+def test_unbounded_space_is_not_shrunk() -> None:
     field = build("vm", {"start": 8, "final": 12, "occupancy": 8}, Space((-1, -1, -1), (1, 1, 1), True))
     field.occupancy.bits.zero_()
     field.occupancy.bits[4, 4, 4] = True
     field.milestone(1.0)
     assert field.space.size == (2, 2, 2)
-    bounded = build("vm", {"start": 8, "final": 12}, BOX)
-    priors = [f.regularization(0) for f in (field, bounded)]
+
+
+@pytest.mark.parametrize("unbounded", [False, True])
+def test_factors_are_smoothed_where_asked(unbounded: bool) -> None:
+    space = Space((-1, -1, -1), (1, 1, 1), unbounded)
+    plain = build("vm", {"start": 8, "final": 12}, space)
+    smoothed = build("vm", {"start": 8, "final": 12, "tv_density": 0.1, "tv_color": 0.01}, space)
+    priors = [f.regularization(0) for f in (plain, smoothed)]
     assert priors[0] is not None
     assert priors[1] is not None
-    assert float(priors[0].detach()) > 2 * float(priors[1].detach())
+    sizes = {name: p.abs().mean() for name, p in plain.named_parameters() if "density_" in name}
+    torch.testing.assert_close(priors[0], 8e-5 * sum(sizes.values()))  # the L1 prior alone
+    assert float(priors[1].detach()) > 2 * float(priors[0].detach())
 
 
 # Plenoxels -------------------------------------------------------------------------------------------------------
