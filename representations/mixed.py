@@ -28,11 +28,11 @@ from .tensorf import VMEncoder, VMField, VMOptions
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 STILL_ALPHA = 1e-3
-"""Empty-space rule: a static branch below this alpha over a training step says that nothing is there ..."""
+"""Empty-space rule: a static branch below this alpha over a :data:`STEP` says that nothing is there ..."""
 STEADY_RANGE = 0.1
 """... and a moving cell whose alpha then varies less than this over all times is a floater (MixVoxels' two thresholds)."""
 STEP = 2.0 * 3.0**0.5 / 256.0
-"""Normalised length of a training step."""
+"""Normalised length that the rule's alphas are over: a 256th of the diagonal of a box of side 2."""
 PRIOR_EVERY = 4
 """Steps between two looks at the priors."""
 _CHUNK = 1 << 15

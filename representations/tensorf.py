@@ -140,7 +140,6 @@ class FactorEncoder(Encoder):
         super().__init__()
         self.options = options
         self.grid, self.shift = layout_of(layout, grid_resolution(space.size, options.voxels(0)), options.shift)
-        self.tv_density, self.tv_color = options.tv_density or 0.0, options.tv_color or 0.0
         self.register_buffer("done", torch.zeros((), dtype=torch.int64))
 
     def density_factors(self) -> list[nn.ParameterList]:
@@ -175,7 +174,7 @@ class FactorEncoder(Encoder):
         if weight:
             mean_abs = kernels.ops(self.basis.device).mean_abs
             terms += [weight * mean_abs(factor) for group in self.density_factors() for factor in group]
-        for strength, groups in ((self.tv_density, self.density_factors()), (self.tv_color, self.color_factors())):
+        for strength, groups in ((self.options.tv_density, self.density_factors()), (self.options.tv_color, self.color_factors())):
             if strength:
                 terms += [strength * total_variation(factor) for group in groups for factor in group]
         return torch.stack(terms).sum() if terms else None

@@ -242,23 +242,23 @@ class Splitter:
 def coarse_samples(field: MixedField, rays: Rays, settings: RenderSettings, generator: torch.Generator) -> Samples:
     """Samples along all of each ray, whatever the occupancy says, in steps about as long as the variation field's voxels."""
     space, ops = field.space, kernels.ops(field.device)
-    coarse = coarser(settings)
-    near, far = ray_range(space, rays, coarse, ops)
+    settings = within_reach(settings)
+    near, far = ray_range(space, rays, settings, ops)
     jitter = torch.rand(len(rays), generator=generator).to(near)
     everywhere = torch.ones(1, 1, 1, dtype=torch.bool, device=field.device)
-    along = (rays.origins, rays.directions, near, far, jitter, lattice_edges(space, coarse, field.device), everywhere)
+    along = (rays.origins, rays.directions, near, far, jitter, lattice_edges(space, settings, field.device), everywhere)
     return Samples(*ops.march(*along, space.lower, space.upper, space.unbounded))
 
 
-def coarser(settings: RenderSettings) -> RenderSettings:
-    """Steps for what is as coarse as the cells that move, which lie no farther away than the box is long: its middle is the scene."""
-    return replace(settings, steps=96, cone=1.0 / 32.0, far=settings.near + 2.0 * 3.0**0.5)
+def within_reach(settings: RenderSettings) -> RenderSettings:
+    """A training step's settings for cells that move, which lie no farther away than the box is long: its middle is the scene."""
+    return replace(settings, far=settings.near + 2.0 * 3.0**0.5)
 
 
 @torch.no_grad()
 def crossing(batches: VideoBatches, field: MixedField, settings: RenderSettings) -> Tensor:
     """Which pixels' rays meet a moving cell, bool [P]."""
-    space, ops, settings = field.space, kernels.ops(field.device), coarser(settings)
+    space, ops, settings = field.space, kernels.ops(field.device), within_reach(settings)
     edges = lattice_edges(space, settings, field.device)
     found = torch.zeros(batches.count, dtype=torch.bool)
     for part in torch.split(torch.arange(batches.count), 1 << 14):
