@@ -119,6 +119,13 @@ class Occupancy(nn.Module):
         self.bits.copy_((self.density > threshold) | (self.density == _UNKNOWN))
 
     @torch.no_grad()
+    def open_middle(self) -> None:
+        """Occupy the half of every axis around the middle, which is the box of an unbounded space, but for cells ruled out."""
+        quarter = self.resolution // 4
+        middle = (slice(quarter, self.resolution - quarter),) * 3
+        self.bits[middle] = self.density[middle] != _RULED_OUT
+
+    @torch.no_grad()
     def restrict(self, keep: Tensor) -> None:
         """Rule out, for good, every cell where ``keep`` [R, R, R] bool is false (a visual hull, an alpha mask, an erased region)."""
         if keep.shape != self.bits.shape or keep.dtype != torch.bool:

@@ -173,7 +173,7 @@ class GraphedSteps:
         self.steps[rays] = static
         while len(self.steps) > KEPT:
             del self.steps[next(iter(self.steps))]
-        batch = trainer.batches.next(rays, trainer.generator)
+        batch = trainer.next_batch(rays, progress)
         background = trainer.behind(batch)
         static.fill(batch, background, trainer.rate_factor(progress), trainer.generator)
         if self.record and static.graph is None:

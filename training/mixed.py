@@ -22,6 +22,7 @@ from ..representations.mixed import MixedField, MixedMoment
 from ..representations.occupancy import INTERVAL
 from ..representations.variation import VariationField, variation_resolution
 from .budget import Budget
+from .opening import approach, keep_middle
 from .optimizer import BETAS, EPS
 from .recipes import Recipe
 from .trainer import Objective, Trainer, under
@@ -97,6 +98,7 @@ class MixedTrainer(Trainer):
             self.field.occupancy.update(density, self.field.space, self.budget.step, self.generator, everywhere)
             if self.first <= progress < HOLD:
                 self.field.occupancy.bits |= self.field.split
+            keep_middle(self.field, self.opened(progress))
         if not self.field.options.everything and self.splitter.due(progress):
             self.splitter.cut(progress)
             self.batches.cross(crossing(self.batches, self.field, self.settings))
@@ -109,7 +111,7 @@ class MixedTrainer(Trainer):
         samples, rays, moving_samples = 0, 0, 0
         with kernels.gradients_in_place():
             if not self.field.options.everything:
-                mean, samples = self._mean_error()
+                mean, samples = self._mean_error(progress)
                 rays, terms["static"] = self.rays, mean.detach()
             if progress >= self.first and len(self.batches.crossing):
                 moved, moving_samples = self._clip_error(progress)
@@ -119,9 +121,9 @@ class MixedTrainer(Trainer):
         shown = terms.get("dynamic", terms.get("static", moved.detach()))
         return Objective(loss, shown, max(rays, 1), samples + moving_samples, "moving" if progress >= self.first else "split", terms)
 
-    def _mean_error(self) -> tuple[Tensor, int]:
+    def _mean_error(self, progress: float) -> tuple[Tensor, int]:
         """Squared error of the static branch against the temporal mean, over all rays; samples spent."""
-        batch = self.batches.next(self.rays, self.generator)
+        batch = self.next_batch(self.rays, progress)
         behind = self.background(len(batch.rays), self.generator)
         seen = render_rays(self.mean_scene, batch.rays, self.settings, background=behind, generator=self.generator)
         assert seen.cost is not None
@@ -132,6 +134,7 @@ class MixedTrainer(Trainer):
         """Squared error of rays that cross moving cells, at many frames; samples spent, one for each time."""
         frames = self.batches.choose_frames(FRAMES, HOT + (COLD - HOT) * progress, self.generator)
         rays, target = self.batches.moving(self.moving_rays, frames, self.generator)
+        rays = approach(rays, self.field.space, self.settings.near / self.field.space.scale, self.opened(progress))
         chosen = None if len(frames) == self.field.frames else frames.to(self.field.device)
         seen = render_times(self.field, rays, self.settings, frames=chosen, generator=self.generator)
         behind = self.background(len(rays), self.generator).reshape(-1, 3, 1)

@@ -24,6 +24,9 @@ class Recipe:
     growth: float = 1.0
     """How many times as many samples a step at the end of the budget has: small batches learn fast, large ones end with less noise."""
 
+    opening: float = 0.0
+    """Share of the training that unbounded space begins with: see :mod:`.opening`."""
+
     def samples_at(self, progress: float) -> int:
         """The goal of a step at a share of the budget."""
         return round(self.samples * self.growth**progress)
@@ -41,7 +44,7 @@ RECIPES: dict[str, Recipe] = {
     "vm": Recipe(rate=4e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.05)),
     "cp": Recipe(rate=4e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.05)),
     "voxels": Recipe(rate=0.4, samples=32_768, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.05)),
-    "mixed": Recipe(rate=4e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.4, final=0.05), steps_per_diagonal=96),
+    "mixed": Recipe(rate=4e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.4, final=0.05), steps_per_diagonal=96, opening=0.15),
     "mlp": Recipe(rate=1e-3, samples=8_192, schedule=RateSchedule(warmup=100, decay_from=0.2, final=0.03)),
 }
 

@@ -19,6 +19,7 @@ from ..representations.occupancy import INTERVAL
 from .batches import Batch
 from .budget import Budget
 from .graphs import GraphedSteps
+from .opening import approach, keep_middle
 from .optimizer import FieldAdam
 from .recipes import Recipe
 
@@ -178,6 +179,16 @@ class Trainer:
         self.pass_milestones(progress)
         if self.budget.step and self.budget.step % INTERVAL == 0:
             self.field.occupancy.update(self.field.density, self.field.space, self.budget.step, self.generator)
+            keep_middle(self.field, self.opened(progress))
+
+    def opened(self, progress: float) -> float:
+        """Share of the opening that is done."""
+        return progress / self.recipe.opening if progress < self.recipe.opening else 1.0
+
+    def next_batch(self, rays: int, progress: float) -> Batch:
+        batch = self.batches.next(rays, self.generator)
+        near = self.settings.near / self.field.space.scale
+        return replace(batch, rays=approach(batch.rays, self.field.space, near, self.opened(progress)))
 
     def pass_milestones(self, progress: float) -> None:
         if self.field.milestone(progress):
@@ -189,7 +200,7 @@ class Trainer:
 
     def objective(self, progress: float) -> Objective:
         """Squared colour error of a batch, and the family's priors."""
-        batch = self.batches.next(self.rays, self.generator)
+        batch = self.next_batch(self.rays, progress)
         background = self.behind(batch)
         with kernels.gradients_in_place():
             rendering = render_rays(self.field, batch.rays, self.settings, background=background, generator=self.generator)
