@@ -44,7 +44,9 @@ RECIPES: dict[str, Recipe] = {
     "vm": Recipe(rate=4e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.05)),
     "cp": Recipe(rate=4e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.05)),
     "voxels": Recipe(rate=0.4, samples=32_768, schedule=RateSchedule(warmup=0, decay_from=0.2, final=0.05)),
-    "mixed": Recipe(rate=4e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.4, final=0.05), steps_per_diagonal=96, opening=0.15),
+    "mixed": Recipe(
+        rate=4e-2, samples=16_384, schedule=RateSchedule(warmup=0, decay_from=0.4, final=0.05), steps_per_diagonal=96, opening=0.15
+    ),
     "mlp": Recipe(rate=1e-3, samples=8_192, schedule=RateSchedule(warmup=100, decay_from=0.2, final=0.03)),
 }
 
