@@ -27,6 +27,7 @@ from .optimizer import BETAS, EPS
 from .recipes import Recipe
 from .trainer import Objective, Trainer, under
 from .video import VideoBatches
+from .witnesses import witnessed
 
 SPLIT = 0.1
 """Share of the training after which the dynamic branch starts, in the cells that the variation field names."""
@@ -100,7 +101,7 @@ class MixedTrainer(Trainer):
                 self.field.occupancy.bits |= self.field.split
             keep_middle(self.field, self.opened(progress))
         if not self.field.options.everything and self.splitter.due(progress):
-            self.splitter.cut(progress)
+            self.splitter.cut(progress, self.batches)
             self.batches.cross(crossing(self.batches, self.field, self.settings))
 
     def objective(self, progress: float) -> Objective:
@@ -182,12 +183,13 @@ class Splitter:
         between = [mark + 0.04 for mark in self.field.options.marks if SPLIT < mark + 0.04 < REFIT]
         return [SPLIT, *between, REFIT]
 
-    def cut(self, progress: float) -> None:
+    def cut(self, progress: float, batches: VideoBatches) -> None:
         """Name the moving cells and give the variation field the resolution that is due."""
         field, marks = self.field, self.field.options.marks
         self.cuts = marks_passed(self._marks(), progress)
         before = field.split.clone()
-        field.split.copy_(self.variation.cells(field.occupancy.resolution, THRESHOLD, REACH))
+        named = self.variation.cells(field.occupancy.resolution, THRESHOLD, REACH)
+        field.split.copy_(witnessed(named, field.space, batches.views, batches.changing(DEVIATION)))
         fresh = field.split & ~before if self.cuts > 1 else field.split
         field.occupancy.density[fresh] = -1.0  # nobody has looked at what the dynamic branch makes of them
         field.occupancy.refresh_bits()

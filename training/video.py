@@ -62,6 +62,7 @@ class VideoBatches:
             raise UserError(f"{scene.root}: a mixed field takes opaque videos without masks")
         self.device, self.frames = device, len(views[0])
         cameras = [scene.cameras[view[0]] for view in views]
+        self.views = cameras
         self.cameras = CameraSet([_untimed(camera) for camera in cameras]).to(device)
         self.widths = np.array([c.width for c in cameras], np.int64)
         sizes = np.array([c.width * c.height for c in cameras], np.int64)
@@ -120,6 +121,11 @@ class VideoBatches:
         """Uniformly random pixels with their temporal deviations [N]."""
         pick = torch.randint(self.count, (rays,), generator=generator)
         return self.rays(pick.numpy()), self.deviation[pick].to(self.device)
+
+    def changing(self, deviation: float) -> list[Tensor]:
+        """For every camera, which pixels deviate more than that over time, bool [H, W]."""
+        parts = torch.split(self.deviation > deviation, np.diff(self.first).tolist())
+        return [part.view(camera.height, camera.width) for part, camera in zip(parts, self.views, strict=True)]
 
     def cross(self, crossing: Tensor) -> None:
         """Tell which pixels' rays cross moving cells, bool [P]; from then on :meth:`moving` draws among them."""

@@ -38,7 +38,7 @@ def build_moment(seed: int, time: float) -> Model:
     rng = np.random.default_rng([seed, 7])
     b = Builder()
     b.add("floor", BOX, (0.98, 0.98, 0.03, 0.004), "mahogany", np.array([0.0, 0.0, FLOOR - 0.03]), turn("z", 15.0))
-    b.add("wall", BOX, (0.98, 0.02, 0.80, 0.004), "horizon", np.array([0.0, 0.92, 0.06]))
+    b.add("wall", BOX, (0.98, 0.02, 0.80, 0.004), "plaster", np.array([0.0, 0.92, 0.06]))
     for k, (x, y, colour) in enumerate(((-0.62, 0.35, "ivory"), (0.66, 0.10, "green lacquer"))):
         at = np.array([x, y, FLOOR + 0.13])
         b.add(f"die {k}", BOX, (0.13, 0.13, 0.13, 0.02), colour, at, turn("z", float(rng.uniform(0.0, 90.0))))

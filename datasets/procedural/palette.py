@@ -47,6 +47,7 @@ MATERIALS: dict[str, Surface] = {
     "blue lacquer": Surface((0.012, 0.060, 0.34), 0.0, 0.09, DIE, (0.86, 0.84, 0.78)),
     "green lacquer": Surface((0.010, 0.17, 0.060), 0.0, 0.09, DIE, (0.86, 0.84, 0.78)),
     "ivory": Surface((0.64, 0.55, 0.38), 0.0, 0.16, DIE, (0.02, 0.015, 0.012)),
+    "plaster": Surface((0.66, 0.58, 0.44), 0.0, 0.30, MARBLE, (0.10, 0.16, 0.30), 3.0),
     "red ball": Surface((0.50, 0.016, 0.012), 0.0, 0.06),
     "blue ball": Surface((0.012, 0.060, 0.34), 0.0, 0.06),
     "green ball": Surface((0.010, 0.17, 0.060), 0.0, 0.06),
