@@ -116,19 +116,22 @@ def split_facts(field: MixedField, scene: Scene) -> dict[str, Any]:
     }
     seed = (scene.facts.get("procedural") or {}).get("seed")
     if seed is not None:
-        truth = truly_moving(field, int(seed), field.frames)
+        truth = truly_moving(field, int(seed), field.frames, np.array(scene.facts["axes"]))
         facts["truly_moving_cells"] = float(truth.float().mean())
         facts["recall"] = float((truth & split).sum()) / max(1, int(truth.sum()))
         facts["precision"] = float((truth & split).sum()) / max(1, int(split.sum()))
     return facts
 
 
-def truly_moving(field: MixedField, seed: int, frames: int) -> torch.Tensor:
-    """Cells whose centre is inside something that moves at some frame, bool [R, R, R], from the exact geometry."""
+def truly_moving(field: MixedField, seed: int, frames: int, axes: np.ndarray) -> torch.Tensor:
+    """Cells whose centre is inside something that moves at some frame, bool [R, R, R], from the exact geometry.
+
+    Rows of ``axes`` [3, 3] are the field's axes in the geometry's coordinates.
+    """
     n = field.split.shape[0]
     axis = (torch.arange(n) + 0.5) / n
     unit = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).view(-1, 3)
-    world = field.space.from_unit(unit)
+    world = field.space.from_unit(unit) @ torch.from_numpy(axes).float()
     near = (world.abs() <= 1.05).all(-1).nonzero()[:, 0]  # the stage
     found = torch.zeros(n**3, dtype=torch.bool)
     points = world[near].double().numpy()

@@ -59,10 +59,11 @@ def read_plenoptic(path: Path, holdout: int) -> Scene:
         raise UserError(f"{path}: the videos hold {frames} frame each; a moving scene needs at least 2")
     cameras: list[Camera] = []
     files: list[Path] = []
+    axes = rig_axes(table)
     for k, video in enumerate(videos):
         with Image.open(store / video.stem / "00000.png") as first:
             width, height = first.size
-        base = _camera(table[k], width, height)
+        base = _camera(table[k], width, height, axes)
         exact = path / TRUTH
         for f in range(frames):
             file = store / video.stem / f"{f:05d}.png"
@@ -89,7 +90,7 @@ def read_plenoptic(path: Path, holdout: int) -> Scene:
         has_alpha=False,
         up=_up(views),
         fingerprint=fingerprint(cameras, images, split),
-        facts={"frames": frames, "views": len(videos), "box": "around the depths the table names", **_facts(path)},
+        facts={"frames": frames, "views": len(videos), "axes": axes.tolist(), "box": "around the depths the table names", **_facts(path)},
     )
 
 
@@ -132,12 +133,26 @@ def _table(path: Path, videos: int) -> NDArray[np.float64]:
     return table.astype(np.float64)
 
 
-def _camera(row: NDArray[np.float64], width: int, height: int) -> Camera:
+def rig_axes(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotation [3, 3] whose rows are the rig's axes right, up and back in the table's coordinates.
+
+    Scenes are turned to them, as LLFF turns its own: planes and lines describe what is seen best where one plane is the picture's.
+    """
+    poses = table[:, :15].reshape(-1, 3, 5)
+    back, down = poses[:, :, 2].mean(0), poses[:, :, 0].mean(0)
+    right = np.cross(-down, back)
+    if np.linalg.norm(back) < 1e-3 or np.linalg.norm(right) < 1e-3:  # cameras all around have no common front
+        return np.eye(3)
+    back, right = back / np.linalg.norm(back), right / np.linalg.norm(right)
+    return np.stack([right, np.cross(back, right), back])
+
+
+def _camera(row: NDArray[np.float64], width: int, height: int, axes: NDArray[np.float64]) -> Camera:
     """LLFF's axes are (down, right, back); its focal length is in pixels of the width it names."""
     pose = row[:15].reshape(3, 5)
-    axes = np.stack([pose[:, 1], -pose[:, 0], pose[:, 2], pose[:, 3]], 1)
+    turned = axes @ np.stack([pose[:, 1], -pose[:, 0], pose[:, 2], pose[:, 3]], 1)
     focal = pose[2, 4] * width / pose[1, 4]
-    return Camera(width, height, focal, focal, width / 2.0, height / 2.0, axes)
+    return Camera(width, height, focal, focal, width / 2.0, height / 2.0, turned)
 
 
 def _at(camera: Camera, time: float, name: str) -> Camera:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fieldmorph.datasets.plenoptic import DONE, TABLE
+from fieldmorph.datasets.plenoptic import DONE, TABLE, rig_axes
 from fieldmorph.datasets.procedural.movers import Moment
 from fieldmorph.datasets.procedural.video import make_video_scene, rig
 from fieldmorph.datasets.scene import load_scene
@@ -34,19 +34,49 @@ def test_reading_gives_the_cameras_that_filmed(clip: Path) -> None:
     assert scene.format == "plenoptic"
     assert (scene.facts["frames"], scene.facts["views"]) == (FRAMES, CAMERAS)
     assert [len(scene.split[name]) for name in ("train", "val", "test")] == [(CAMERAS - 1) * FRAMES, 0, FRAMES]
+    axes = np.array(scene.facts["axes"])
     for k, view in enumerate(rig(CAMERAS, WIDTH, HEIGHT)):
         for f in range(FRAMES):
             camera = scene.cameras[k * FRAMES + f]
             assert camera.name == f"cam{k:02d}/{f:05d}"
             assert camera.time == pytest.approx(f / (FRAMES - 1))
-            assert np.allclose(camera.camera_to_world, view.camera_to_world, atol=1e-9)
+            assert np.allclose(camera.camera_to_world, axes @ view.camera_to_world, atol=1e-9)
             assert camera.fx == pytest.approx(view.fx)
     corner = np.array([[0.3, 0.6, -0.57]])  # the middle of the stone
-    pixels = [camera.project(corner)[0][0] for camera in scene.cameras[::FRAMES]]
+    pixels = [camera.project(corner @ axes.T)[0][0] for camera in scene.cameras[::FRAMES]]
     for pixel, view in zip(pixels, rig(CAMERAS, WIDTH, HEIGHT), strict=True):
         assert np.allclose(pixel, view.project(corner)[0][0], atol=1e-6)
         which = Moment(0, 0.0).trace(view, samples=1).objects[int(pixel[1]), int(pixel[0])]
         assert Moment(0, 0.0).names[which] == "stone"
+
+
+def test_the_scene_is_turned_to_its_rig(clip: Path) -> None:
+    scene = load_scene(clip)
+    axes = np.array(scene.facts["axes"])
+    assert np.allclose(axes @ axes.T, np.eye(3), atol=1e-12) and np.linalg.det(axes) == pytest.approx(1.0)
+    poses = np.stack([camera.camera_to_world for camera in scene.cameras])
+    back = poses[:, :, 2].mean(0)
+    assert np.allclose(back / np.linalg.norm(back), [0.0, 0.0, 1.0], atol=1e-6)
+    assert np.allclose(scene.up, [0.0, 1.0, 0.0], atol=0.2)
+    table = np.load(clip / TABLE)
+    around = np.random.default_rng(0).permutation(np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0])
+    around *= np.linalg.det(around)
+    turned = table.copy().reshape(-1, 17)
+    turned[:, :15] = np.concatenate(
+        [around @ table[:, :15].reshape(-1, 3, 5)[:, :, :4], table[:, :15].reshape(-1, 3, 5)[:, :, 4:]], 2
+    ).reshape(-1, 15)
+    np.save(clip / TABLE, turned)
+    again = np.stack([camera.camera_to_world for camera in load_scene(clip).cameras])
+    assert np.allclose(again, poses, atol=1e-9), "how the table's axes lie does not matter"
+
+
+def test_cameras_all_around_keep_the_axes_of_the_table(clip: Path) -> None:
+    table = np.load(clip / TABLE)
+    pose = table[0, :15].reshape(3, 5)
+    opposite = pose.copy()
+    opposite[:, 1:3] *= -1.0  # right and back
+    both = np.stack([np.concatenate([p.reshape(-1), table[0, 15:]]) for p in (pose, opposite)])
+    assert np.array_equal(rig_axes(both), np.eye(3))
 
 
 def test_frames_are_close_to_what_was_traced(clip: Path) -> None:
