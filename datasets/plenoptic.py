@@ -240,9 +240,9 @@ def _frames(video: Path) -> Iterator[Pixels]:
 
     try:
         yield from iio.imiter(video, plugin="pyav")
-    except OSError:
-        raise
-    except Exception as error:  # av's errors have many types
+    except Exception as error:  # av's errors have many types, imageio's OSErrors have no number
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise UserError(f"{video}: is not a video this program reads ({str(error) or type(error).__name__})") from error
 
 

@@ -42,8 +42,8 @@ def views_of(scene: Scene) -> list[list[int]]:
     frames = max(len(view) for view in views)
     if frames < 2 or len(views) < 2:
         raise UserError(
-            f"{scene.root}: each moment is seen from one place only; a mixed field needs several cameras that watch together, "
-            "choose another --field"
+            f"{scene.root}: cameras held out aside, each moment is seen from one place only; a mixed field needs several cameras "
+            "that watch together, choose another --field"
         )
     if len(times) > 1:
         raise UserError(f"{scene.root}: the cameras do not share the times of their frames; a mixed field needs synchronised videos")
