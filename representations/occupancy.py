@@ -105,8 +105,7 @@ class Occupancy(nn.Module):
         unit = ((corner + jitter) / n).clamp(1e-6, 1.0 - 1e-6)
         step = torch.full_like(unit[:, 0], REFERENCE_STEP)
         if space.unbounded:
-            contracted = (4.0 * unit - 2.0).abs().amax(-1).clamp_min(1.0)
-            step = step / (2.0 - contracted)  # the uncontracted norm is 1 / (2 - contracted norm)
+            step = step / space.shrinking(unit)
         alpha = -torch.expm1(-density(space.from_unit(unit)).float() * step)
         return torch.nan_to_num(alpha, nan=1.0).clamp(0.0, 1.0)  # a cell the field cannot answer for is not skipped
 

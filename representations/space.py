@@ -47,6 +47,10 @@ class Space:
         """World positions [..., 3] to unit coordinates; outside a bounded box they fall outside [0, 1]."""
         return to_unit(positions, self.lower, self.upper, self.unbounded)
 
+    def shrinking(self, unit: Tensor) -> Tensor:
+        """What lengths across are multiplied by in unbounded space at unit coordinates [N, 3]: 1 in the box, 0 at infinity, [N]."""
+        return 2.0 - (4.0 * unit - 2.0).abs().amax(-1).clamp_min(1.0)  # 2 - contracted norm = 1 / norm
+
     def from_unit(self, unit: Tensor) -> Tensor:
         """Inverse of :meth:`to_unit`; the faces of an unbounded space map to infinity."""
         lower = torch.tensor(self.lower, dtype=unit.dtype, device=unit.device)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..datasets.scene import Scene
 from ..render.camera import Camera
 from ..representations.space import Space
+from .areas import covered, summed_areas
 
 COARSEST = 16
 """Cells along a side of the first grid; its survivors are halved until the finest."""
@@ -27,7 +28,7 @@ def visual_hull(scene: Scene, split: str, space: Space, resolution: int, *, came
     """
     indices = scene.split[split]
     chosen = [indices[i] for i in np.unique(np.linspace(0, len(indices) - 1, cameras).astype(int))]
-    silhouettes = [_area(scene.images.load(i)[..., 3] > 0) for i in chosen]
+    silhouettes = [summed_areas(scene.images.load(i)[..., 3] > 0) for i in chosen]
     views = [scene.cameras[i] for i in chosen]
     finest = resolution
     while finest % 2 == 0 and finest > FINEST:
@@ -56,13 +57,6 @@ def visual_hull(scene: Scene, split: str, space: Space, resolution: int, *, came
     return hull
 
 
-def _area(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Summed areas [H + 1, W + 1]: how much of any rectangle is covered is four look-ups."""
-    area = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int64)
-    area[1:, 1:] = mask.cumsum(0).cumsum(1)
-    return area
-
-
 def _empty(camera: Camera, area: NDArray[np.int64], centres: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
     """Whether the camera sees nothing but transparency around each ball, bool [N]."""
     pixels, depth = (tensor.numpy() for tensor in camera.project(centres))
@@ -76,5 +70,5 @@ def _empty(camera: Camera, area: NDArray[np.int64], centres: NDArray[np.float64]
     y0, y1 = np.floor(place[:, 1] - reach).astype(np.int64), np.ceil(place[:, 1] + reach).astype(np.int64)
     known &= (x0 >= 0) & (y0 >= 0) & (x1 <= camera.width) & (y1 <= camera.height)
     x0, x1, y0, y1 = (np.where(known, v, 0) for v in (x0, x1, y0, y1))
-    empty: NDArray[np.bool_] = known & (area[y1, x1] - area[y0, x1] - area[y1, x0] + area[y0, x0] == 0)
+    empty: NDArray[np.bool_] = known & (covered(area, x0, y0, x1, y1) == 0)
     return empty

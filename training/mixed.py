@@ -22,7 +22,7 @@ from ..representations.mixed import MixedField, MixedMoment
 from ..representations.occupancy import INTERVAL
 from ..representations.variation import VariationField, variation_resolution
 from .budget import Budget
-from .opening import approach, keep_middle
+from .opening import keep_middle
 from .optimizer import BETAS, EPS
 from .recipes import Recipe
 from .trainer import Objective, Trainer, under
@@ -135,7 +135,7 @@ class MixedTrainer(Trainer):
         """Squared error of rays that cross moving cells, at many frames; samples spent, one for each time."""
         frames = self.batches.choose_frames(FRAMES, HOT + (COLD - HOT) * progress, self.generator)
         rays, target = self.batches.moving(self.moving_rays, frames, self.generator)
-        rays = approach(rays, self.field.space, self.settings.near / self.field.space.scale, self.opened(progress))
+        rays = self.approach(rays, progress)
         chosen = None if len(frames) == self.field.frames else frames.to(self.field.device)
         seen = render_times(self.field, rays, self.settings, frames=chosen, generator=self.generator)
         behind = self.background(len(rays), self.generator).reshape(-1, 3, 1)
@@ -189,7 +189,7 @@ class Splitter:
         self.cuts = marks_passed(self._marks(), progress)
         before = field.split.clone()
         named = self.variation.cells(field.occupancy.resolution, THRESHOLD, REACH)
-        field.split.copy_(witnessed(named, field.space, batches.views, batches.changing(DEVIATION)))
+        field.split.copy_(witnessed(named, field.space, batches.cameras.cameras, batches.changing(DEVIATION)))
         fresh = field.split & ~before if self.cuts > 1 else field.split
         field.occupancy.density[fresh] = -1.0  # nobody has looked at what the dynamic branch makes of them
         field.occupancy.refresh_bits()

@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import kernels
 from ..errors import UserError
 from ..render.renderer import render_rays
-from ..render.types import RenderSettings
+from ..render.types import Rays, RenderSettings
 from ..representations.field import Field
 from ..representations.occupancy import INTERVAL
 from .batches import Batch
@@ -187,8 +187,11 @@ class Trainer:
 
     def next_batch(self, rays: int, progress: float) -> Batch:
         batch = self.batches.next(rays, self.generator)
-        near = self.settings.near / self.field.space.scale
-        return replace(batch, rays=approach(batch.rays, self.field.space, near, self.opened(progress)))
+        return replace(batch, rays=self.approach(batch.rays, progress))
+
+    def approach(self, rays: Rays, progress: float) -> Rays:
+        """Rays as the opening has them begin."""
+        return approach(rays, self.field.space, self.settings.near / self.field.space.scale, self.opened(progress))
 
     def pass_milestones(self, progress: float) -> None:
         if self.field.milestone(progress):

@@ -62,7 +62,6 @@ class VideoBatches:
             raise UserError(f"{scene.root}: a mixed field takes opaque videos without masks")
         self.device, self.frames = device, len(views[0])
         cameras = [scene.cameras[view[0]] for view in views]
-        self.views = cameras
         self.cameras = CameraSet([_untimed(camera) for camera in cameras]).to(device)
         self.widths = np.array([c.width for c in cameras], np.int64)
         sizes = np.array([c.width * c.height for c in cameras], np.int64)
@@ -125,7 +124,7 @@ class VideoBatches:
     def changing(self, deviation: float) -> list[Tensor]:
         """For every camera, which pixels deviate more than that over time, bool [H, W]."""
         parts = torch.split(self.deviation > deviation, np.diff(self.first).tolist())
-        return [part.view(camera.height, camera.width) for part, camera in zip(parts, self.views, strict=True)]
+        return [part.view(camera.height, camera.width) for part, camera in zip(parts, self.cameras.cameras, strict=True)]
 
     def cross(self, crossing: Tensor) -> None:
         """Tell which pixels' rays cross moving cells, bool [P]; from then on :meth:`moving` draws among them."""

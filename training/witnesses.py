@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..render.camera import Camera
 from ..representations.space import Space
+from .areas import covered, summed_areas
 
 WITNESSES = 2
 """Cameras that must see a cell change: fewer cannot say how far away it is ..."""
@@ -18,7 +20,7 @@ LEVELS = 6
 
 
 @torch.no_grad()
-def witnessed(cells: Tensor, space: Space, cameras: list[Camera], changing: list[Tensor]) -> Tensor:
+def witnessed(cells: Tensor, space: Space, cameras: Sequence[Camera], changing: Sequence[Tensor]) -> Tensor:
     """Cells [R, R, R] bool without those that too few cameras see change.
 
     Args:
@@ -40,7 +42,7 @@ def witnessed(cells: Tensor, space: Space, cameras: list[Camera], changing: list
         level = covered.clamp_min(1.0).log2().ceil().clamp_max(LEVELS - 1).long()
         x, y = xy[seen].long().unbind(1)
         viewing[seen] += 1
-        agreeing[seen] += dilations(picture)[level, y, x].long()
+        agreeing[seen] += any_within(picture, x, y, 2**level).long()
     enough = (agreeing >= WITNESSES) & (agreeing >= torch.ceil(AGREEING * viewing))
     found = torch.zeros_like(cells)
     found[tuple(index[enough.to(index.device)].unbind(1))] = True
@@ -50,19 +52,11 @@ def witnessed(cells: Tensor, space: Space, cameras: list[Camera], changing: list
 def _radius(unit: Tensor, space: Space, resolution: int) -> Tensor:
     """Half the diagonal [N] of cells, world units; of those outside an unbounded space's box, which are long, across."""
     half = 0.5 * 3.0**0.5 * max(space.size) / resolution
-    if not space.unbounded:
-        return torch.full_like(unit[:, 0], half)
-    contracted = (4.0 * unit - 2.0).abs().amax(-1).clamp_min(1.0)
-    return 2.0 * half / (2.0 - contracted)
+    return 2.0 * half / space.shrinking(unit) if space.unbounded else torch.full_like(unit[:, 0], half)
 
 
-def dilations(picture: Tensor) -> Tensor:
-    """Bool [LEVELS, H, W]: whether a pixel of ``picture`` [H, W] at most 2^level away, along each axis, is true."""
-    grown, found, reach = picture.float()[None, None], [], 0
-    for level in range(LEVELS):
-        by = 2**level - reach
-        grown = F.max_pool2d(grown, (2 * by + 1, 1), stride=1, padding=(by, 0))
-        grown = F.max_pool2d(grown, (1, 2 * by + 1), stride=1, padding=(0, by))
-        reach = 2**level
-        found.append(grown[0, 0] > 0.0)
-    return torch.stack(found)
+def any_within(picture: Tensor, x: Tensor, y: Tensor, reach: Tensor) -> Tensor:
+    """Whether a pixel of ``picture`` [H, W] at most ``reach`` [N] away from pixels (x, y), along each axis, is true."""
+    (height, width), (left, top, by) = picture.shape, (value.numpy() for value in (x, y, reach))
+    rectangle = (left - by).clip(0), (top - by).clip(0), (left + by + 1).clip(max=width), (top + by + 1).clip(max=height)
+    return torch.from_numpy(covered(summed_areas(picture.numpy()), *rectangle) > 0)

@@ -7,7 +7,7 @@ import torch
 
 from fieldmorph.render.camera import Camera, look_at
 from fieldmorph.representations.space import Space
-from fieldmorph.training.witnesses import LEVELS, dilations, witnessed
+from fieldmorph.training.witnesses import LEVELS, any_within, witnessed
 
 BOX = Space((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0), unbounded=True)
 R = 32
@@ -70,12 +70,12 @@ def test_cells_out_of_sight_stand_still() -> None:
     assert float(behind.min()) > -3.0, "nothing behind the rig"
 
 
-def test_dilations_reach_as_far_as_they_say() -> None:
+def test_pixels_are_looked_at_as_far_as_the_reach() -> None:
     picture = torch.zeros(90, 100, dtype=torch.bool)
     picture[40, 50] = True
-    grown = dilations(picture)
+    y, x = (place.reshape(-1) for place in torch.meshgrid(torch.arange(90), torch.arange(100), indexing="ij"))
     for level in range(LEVELS):
         reach = 2**level
         expected = torch.zeros_like(picture)
         expected[40 - reach : 40 + reach + 1, 50 - reach : 50 + reach + 1] = True
-        assert torch.equal(grown[level], expected)
+        assert torch.equal(any_within(picture, x, y, torch.full_like(x, reach)).view_as(picture), expected)
