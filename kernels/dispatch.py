@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
@@ -106,15 +107,26 @@ def _reference() -> ModuleType:
 
 
 def ops(device: torch.device | str = "cpu") -> Any:
-    """The namespace of operations (docs/architecture.md, "Kernels") to use for tensors on ``device``."""
-    kind = torch.device(device).type
+    """The namespace of operations (docs/architecture.md, "Kernels") to use for tensors on ``device``.
+
+    Triton and tiny-cuda-nn launch on the thread's current GPU wherever their tensors are: ``device`` becomes the current one.
+    """
+    there = torch.device(device)
+    kind = there.type
     if kind == "cpu" and _choice in ("auto", "cpu") and _why_no_cpu() is None:
         return _cpu()
+    if kind == "cuda" and _choice != "reference":
+        _make_current(there)
     if kind == "cuda" and _choice in ("auto", "cuda") and _why_no_cuda() is None:
         return _cuda()
     if kind == "cuda" and _choice in ("auto", "tcnn") and _why_no_tcnn() is None:
         return _tcnn()
     return _reference()
+
+
+def _make_current(device: torch.device) -> None:
+    if device.index is not None and torch.cuda.is_available() and device.index != torch.cuda.current_device():
+        torch.cuda.set_device(device)
 
 
 def _cpu() -> Any:
@@ -138,9 +150,10 @@ def _cuda() -> Any:
     try:
         cuda.load()
     except Exception as error:  # as above, of Triton
-        _broken_cuda = f"Triton cannot be loaded ({type(error).__name__}: {error})"
+        _broken_cuda = f"Triton does not work here ({type(error).__name__}: {' '.join(str(error).split())})"
         if _choice == "cuda":
-            raise UserError(f"the Triton kernels cannot be used: {_broken_cuda}; repair triton, or use --kernels reference") from error
+            raise UserError(f"the Triton kernels cannot be used: {_broken_cuda}; repair that, or use --kernels reference") from error
+        warnings.warn(f"the Triton kernels cannot be used: {_broken_cuda}; what is used instead is slower", RuntimeWarning, stacklevel=3)
         return _tcnn() if _why_no_tcnn() is None else _reference()
     return cuda
 
@@ -160,8 +173,13 @@ def _tcnn() -> Any:
 
 
 def explain(device: torch.device | str = "cpu") -> list[str]:
-    """Lines for ``fieldmorph info``: the implementation in use, then each other one and why it is not. Compiles nothing."""
+    """Lines for ``fieldmorph info``: the implementation in use, then each other one and why it is not.
+
+    Compiles nothing but, on a GPU, the kernel that shows whether Triton works there.
+    """
     kind = torch.device(device).type
+    if kind == "cuda" and _choice == "auto":
+        ops(device)
     reasons = {"cuda": _why_no_cuda(), "tcnn": _why_no_tcnn(), "cpu": _why_no_cpu()}
     names = {"cuda": "Triton", "tcnn": "tiny-cuda-nn", "cpu": "Numba"}
     serving = {"cuda": ("cuda", "tcnn"), "cpu": ("cpu",)}.get(kind, ())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
+from .. import progress as progress_output
 from ..render.lattice import lattice_edges, ray_range
 from ..render.types import Rays
 from .batches import Batch
@@ -65,8 +66,8 @@ class StaticStep:
         self.origins, self.directions, self.colors, self.background = (torch.zeros(rays, 3, device=device) for _ in range(4))
         self.near, self.far, self.jitter, self.alpha = (torch.zeros(rays, device=device) for _ in range(4))
         self.has_alpha = False
-        self.loss, self.samples = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
         self.needed = torch.zeros(1, dtype=torch.int64, device=device)
+        self.facts = torch.zeros(3, dtype=torch.float64, device=device)  # asked for all at once: loss, samples evaluated, samples needed
         self.edges = lattice_edges(field.space, trainer.settings, device)
         self.members = [(name, p, sparse) for _, sparse, group in trainer.optimizer.groups for name, p in group]
         self.rates = torch.zeros(len(self.members), 2, device=device)
@@ -106,8 +107,9 @@ class StaticStep:
         loss = self.trainer.picture_error(rgb, out.opacity, batch, self.background)
         loss.backward()  # type: ignore[no-untyped-call]
         self.trainer.optimizer.static_step(self.rates)
-        self.loss.copy_(loss.detach())
-        self.samples.copy_(out.cost.sum())
+        self.facts[0].copy_(loss.detach())
+        self.facts[1].copy_(out.cost.sum())
+        self.facts[2].copy_(self.needed[0])
 
     def run(self) -> None:
         """The step, from the graph where one was recorded."""
@@ -132,9 +134,11 @@ class StaticStep:
                 tensor.copy_(old)
         ops.forget(self.lowered)
         ops.ready(self.lowered, self.trainer.field.occupancy.bits)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        graph = torch.cuda.CUDAGraph()
+        # What other threads do on the GPU meanwhile, a viewer's pictures, neither belongs to the graph nor spoils it.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self.body()
+        self.graph = graph
 
 
 class GraphedSteps:
@@ -154,6 +158,18 @@ class GraphedSteps:
         """The field's parameters or its space have changed."""
         self.steps.clear()
         self.usable = None
+
+    def _record(self, static: StaticStep) -> None:
+        """Record, or from now on launch the same steps piece by piece: recording changes no numbers, so its failure ends no run."""
+        try:
+            static.record()
+        except RuntimeError as error:
+            if isinstance(error, torch.cuda.OutOfMemoryError):
+                raise
+            self.record = False
+            kernels.ops(self.trainer.field.device).forget(static.lowered)
+            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            progress_output.warn(f"training steps cannot be recorded as CUDA graphs ({reason[0]}); they are launched piece by piece")
 
     def step(self, progress: float) -> Objective | None:
         """One whole step, the update included; None where it has to be done the other way."""
@@ -177,10 +193,10 @@ class GraphedSteps:
         background = trainer.behind(batch)
         static.fill(batch, background, trainer.rate_factor(progress), trainer.generator)
         if self.record and static.graph is None:
-            static.record()
+            self._record(static)
         static.run()
-        loss, samples, needed = static.loss.clone(), int(static.samples), int(static.needed)
+        loss, samples, needed = static.facts.tolist()
         if needed > self.room:  # samples of the last rays were left out: more room from now on
-            self.room = needed + needed // 2
+            self.room = int(1.5 * needed)
             self.forget()
-        return Objective(loss, loss, rays, samples)
+        return Objective(torch.tensor(loss), torch.tensor(loss), rays, int(samples))

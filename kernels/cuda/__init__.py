@@ -1,7 +1,7 @@
 """The operations as Triton kernels for NVIDIA GPUs. Importing this package imports no Triton and compiles nothing.
 
 How it is put together
-    runtime    whether Triton can be used here, where it keeps what it compiles, how many programs a launch gets
+    runtime    whether Triton can be used here, where it keeps what it compiles, how many programs a launch gets; ``probe`` tries it
     maths      small functions that kernels call: products, spherical harmonics, the way into the unit cube
     grid       multi-resolution grid: encode, and scatter with atomics
     network    the density and colour networks in one launch, forward and backward, on tensor cores
@@ -24,7 +24,10 @@ Under ``TRITON_INTERPRET=1`` everything here runs on CPU tensors through NumPy: 
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from typing import Any
+
+import torch
 
 from .runtime import describe, precision, set_precision, why_not
 
@@ -48,13 +51,16 @@ _HOME = {
 }
 
 
+@cache
 def load() -> None:
-    """Import Triton and the kernels' modules; nothing is compiled."""
+    """Import Triton and the kernels' modules; where there is a GPU, see that Triton can use it. Raises what Triton raises."""
     from .runtime import prepare
 
     prepare()
     for module in sorted(set(_HOME.values())):
         importlib.import_module(f".{module}", __name__)
+    if torch.cuda.is_available():
+        importlib.import_module(".probe", __name__).probe()
 
 
 def __getattr__(name: str) -> Any:
