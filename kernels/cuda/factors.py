@@ -86,7 +86,7 @@ def plane_line_kernel(
         a, b, c = coordinate(unit, at, A, valid), coordinate(unit, at, BB, valid), coordinate(unit, at, CC, valid)
         p = on_plane(plane, sa, sb, a, b, channel, mask, C)
         l = on_line(line, sc, c, channel, mask, C)
-        place = at[:, None] * (3 * C) + offset + channel
+        place = at[:, None].to(tl.int64) * (3 * C) + offset + channel
         if BACK:
             g = tl.load(dout + place, mask=mask, other=0.0)
             add_plane(dplane, sa, sb, a, b, channel, g * l, mask, C)
@@ -110,7 +110,7 @@ def lines_kernel(
         mask = valid[:, None] & (channel < C)
         a, b, c = position(unit, at, valid)
         x, y, z = on_line(lx, sx, a, channel, mask, C), on_line(ly, sy, b, channel, mask, C), on_line(lz, sz, c, channel, mask, C)
-        place = at[:, None] * C + channel
+        place = at[:, None].to(tl.int64) * C + channel
         if BACK:
             g = tl.load(dout + place, mask=mask, other=0.0)
             add_line(dx, sx, a, channel, g * y * z, mask, C)

@@ -19,12 +19,15 @@ BLOCK = 32
 """Rays a program walks in step; one warp, so that few wait for the longest."""
 
 
-@triton.jit(do_not_specialize=["rays", "steps", "capacity", "rx", "ry", "rz"])
+@triton.jit(do_not_specialize=["rays", "steps", "rx", "ry", "rz"])
 def march_kernel(
     origins, directions, near, far, jitter, edges, skip, box, counts, offsets, out_ray, out_t, out_delta, out_unit,
-    rays, steps, capacity, rx, ry, rz, UNBOUNDED: tl.constexpr, FILL: tl.constexpr, UNIT: tl.constexpr, B: tl.constexpr,
+    rays, steps, rx, ry, rz, UNBOUNDED: tl.constexpr, FILL: tl.constexpr, UNIT: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
-    """counts [R] of samples, or where FILL the samples themselves at offsets [R + 1], none beyond ``capacity``."""
+    """counts [R] of samples, or where FILL the samples themselves at offsets [R + 1], no ray's beyond where the next one's begin.
+
+    Both passes compute alike, but the compiler may round them differently: a sample more than was counted must not be another's.
+    """
     for block in range(tl.program_id(0), tl.cdiv(rays, B), tl.num_programs(0)):
         at = block * B + tl.arange(0, B)
         valid = at < rays
@@ -34,13 +37,14 @@ def march_kernel(
         count = at * 0
         if FILL:
             first = tl.load(offsets + at, mask=valid, other=0)
+            last = tl.load(offsets + at + 1, mask=valid, other=0)
         while tl.max(active.to(tl.int32), 0) > 0:
             k, t, delta, ux, uy, uz, active = advance(
                 k, active, ox, oy, oz, dx, dy, dz, n, f, jit, cell, edges, steps, skip, rx, ry, rz, box, UNBOUNDED
             )
             if FILL:
                 place = first + count
-                room = active & (place < capacity)
+                room = active & (place < last)
                 tl.store(out_ray + place, at.to(tl.int64), mask=room)
                 tl.store(out_t + place, t, mask=room)
                 tl.store(out_delta + place, delta, mask=room)
@@ -92,7 +96,7 @@ def walk(
     shape = {"UNBOUNDED": unbounded, "B": BLOCK, "num_warps": 1}
     if rays:
         march_kernel[grid](
-            *(o, d, n, f, j, e, skip, box, counts, None, None, None, None, None, rays, steps, 0, *bits.shape),
+            *(o, d, n, f, j, e, skip, box, counts, None, None, None, None, None, rays, steps, *bits.shape),
             FILL=False,
             UNIT=False,
             **shape,
@@ -114,7 +118,7 @@ def walk(
     units = torch.zeros((total, 3) if unit else (0, 3), device=device)
     if rays and total:
         march_kernel[grid](
-            *(o, d, n, f, j, e, skip, box, None, offsets, ray, t, delta, units, rays, steps, total, *bits.shape),
+            *(o, d, n, f, j, e, skip, box, None, offsets, ray, t, delta, units, rays, steps, *bits.shape),
             FILL=True,
             UNIT=unit,
             **shape,

@@ -102,7 +102,7 @@ def _colored(
     return numbers[:, 0], numbers[:, 1:], color_field(numbers, lowered.color_head, directions, rays, limit)
 
 
-def shade(lowered: Lowered, unit: Tensor, directions: Tensor, rays: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+def shade(lowered: Lowered, unit: Tensor, directions: Tensor, rays: Tensor, limit: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Density [N] and rgb [N, 3] of packed samples inside the cube, seen along directions [R, 3] of their rays."""
     s, _, rgb = _colored(lowered, unit, directions, rays, limit, False)
     density = truncated_exp(s)

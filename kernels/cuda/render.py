@@ -12,13 +12,15 @@ from ..reference import RenderedRays
 from .compositing import compacted, composite, live_counts
 from .fused import render_fused, why_not_fused
 from .lattice import skip_of
-from .marching import serves_rays, walk
+from .marching import Marched, serves_rays, walk
 from .pointwise import density_at, shade, supports, tensors_of
 from .runtime import serves
 from .shadow import drop, stored
 
-FUSED_RAYS, PACKED_RAYS = 1 << 22, 1 << 17
+FUSED_RAYS, PACKED_RAYS = 1 << 22, 1 << 15
 """Rays of a picture in one call: of one launch that keeps nothing, and where all samples of all rays are in memory at once."""
+SLICE = 1 << 20
+"""Samples of a picture whose factors or voxels are in memory at once; 144 numbers each (VM) come to 600 MB."""
 
 
 def rays_at_once(lowered: Lowered) -> int:
@@ -79,10 +81,26 @@ def render_rays(
     samples = walk(
         origins, directions, near, far, jitter, edges, bits, lowered.lower, lowered.upper, lowered.unbounded, capacity, needed=needed
     )
+    at_once = learning or capacity is not None
     with torch.no_grad():
-        density = density_at(lowered, samples.unit, samples.offsets[-1:])
+        if at_once:
+            density = density_at(lowered, samples.unit, samples.offsets[-1:])
+        else:
+            density = torch.cat([density_at(lowered, unit) for unit in samples.unit.split(SLICE)])
         counts = live_counts(density, samples.delta * scale, samples.offsets, termination)
         samples = compacted(samples, counts)
-    density, rgb = shade(lowered, samples.unit, directions, samples.rays, samples.offsets[-1:])
+    if at_once:
+        density, rgb = shade(lowered, samples.unit, directions, samples.rays, samples.offsets[-1:])
+    else:
+        density, rgb = _shade_in_slices(lowered, samples, directions)
     out = composite(density, rgb, samples.t, samples.delta * scale, samples.offsets, termination)
     return RenderedRays(out.rgb, out.depth, out.opacity, counts)
+
+
+def _shade_in_slices(lowered: Lowered, samples: Marched, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`shade` of the samples that count; the device is asked how many."""
+    density, rgb = torch.zeros_like(samples.t), torch.zeros_like(samples.unit)
+    for begin in range(0, int(samples.offsets[-1]), SLICE):
+        part = slice(begin, begin + SLICE)
+        density[part], rgb[part] = shade(lowered, samples.unit[part], directions, samples.rays[part])
+    return density, rgb

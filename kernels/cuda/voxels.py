@@ -32,6 +32,7 @@ def voxel_kernel(
         at = block * B + tl.arange(0, B)
         valid = at < count
         mask = valid[:, None] & (channel < C)
+        place = at[:, None].to(tl.int64) * C + channel
         x, y, z = position(unit, at, valid)
         i0, i1, wi = along(x, sx)
         j0, j1, wj = along(y, sy)
@@ -39,7 +40,7 @@ def voxel_kernel(
         total = tl.zeros((B, CP), tl.float32)
         linked = at < 0
         if MODE == 1:
-            g = tl.load(dout + at[:, None] * C + channel, mask=mask, other=0.0)
+            g = tl.load(dout + place, mask=mask, other=0.0)
         for corner in tl.static_range(8):
             i = i1 if corner & 1 else i0
             j = j1 if corner & 2 else j0
@@ -54,7 +55,7 @@ def voxel_kernel(
             else:
                 linked = linked | (row >= 0)
         if MODE == 0:
-            tl.store(out + at[:, None] * C + channel, total, mask=mask)
+            tl.store(out + place, total, mask=mask)
         elif MODE == 2:
             tl.store(gate + at, linked.to(tl.float32), mask=valid)
 
@@ -95,7 +96,7 @@ def voxel_interpolate(
 ) -> Tensor:
     """Trilinear interpolation between linked vertices, [N, C]; see :func:`reference.voxel_interpolate`. Differentiable in ``data``."""
     wanted = unit.requires_grad and torch.is_grad_enabled()
-    if not serves(unit, data) or wanted or not data.is_contiguous() or not data.shape[0]:
+    if not serves(unit, data) or wanted or not data.is_contiguous() or not 0 < data.numel() < 1 << 31:
         return reference.voxel_interpolate(unit, links, data, empty)
     return _Voxels.apply(unit.detach().contiguous(), links.contiguous(), data, empty, limit)  # type: ignore[no-any-return]
 

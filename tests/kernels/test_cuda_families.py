@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from family_cases import (
@@ -68,5 +70,6 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param("vm", marks=SLOW), pytest.param("cp", marks=SLOW), "voxels", pytest.param("hybrid", marks=SLOW)]
 )
-def test_render(name: str, device: torch.device, single: None) -> None:
+def test_render(name: str, device: torch.device, single: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("fieldmorph.kernels.cuda.render"), "SLICE", 16)  # pictures take several
     check_render(FAMILIES[name](), 12, cuda, device, steps=10)

@@ -115,7 +115,7 @@ def test_what_a_gpu_refuses_is_refused(gpu: type[Waited]) -> None:
     assert there.tolist() == [3.0, 3.0, 3.0] and twice.tolist() == [6.0, 6.0, 6.0]
 
 
-def test_recorded_steps_are_plain_steps_and_seldom_wait(ball_scene: Scene, gpu: type[Waited], single: None) -> None:
+def test_recorded_steps_are_plain_steps_and_seldom_wait(ball_scene: Scene, gpu: type[Waited]) -> None:
     plain = small_trainer(ball_scene)
     plain.graphs = None
     recorded = small_trainer(ball_scene)
