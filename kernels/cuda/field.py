@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..lowered import GridEncoding, GridLayout
 from .grid import encode, levels_of, scatter, shape_of
-from .maths import add_weight, position, sh16
+from .maths import add_weight, position, position_again, sh16
 from .network import (
     add_color_first,
     color_backward,
@@ -28,10 +28,12 @@ from .network import (
     density_weights,
     first_of,
 )
-from .runtime import integers, precision, programs
+from .runtime import integers, joined, precision, programs
 from .shadow import gradient_of, stored
 
 BLOCK = 64
+APART = 32
+"""Block of the backward passes where density and colour are launched apart; see :func:`runtime.joined`."""
 NO_GRID = {"LEVELS": 1, "LP": 1, "F": 1, "TILES": False}
 
 
@@ -129,6 +131,7 @@ def field_backward(
             dx, p0, p1 = density_backward(dnumbers, x, hidden, w0, w1, HALF)
             dw0 += p0
             dw1 += p1
+            ux, uy, uz = position_again(unit, at, valid)
             scatter(dtable, levels, ux, uy, uz, dx, valid, LEVELS, LP, F, TILES, B)
         else:
             tl.store(dnumbers_out + at[:, None] * 16 + column, dnumbers, mask=valid[:, None])
@@ -180,9 +183,11 @@ class _Field(torch.autograd.Function):
         else:
             dtable, returned = gradient_of(source, ctx.in_place)
         if ctx.count:
-            field_backward[programs(triton.cdiv(ctx.count, BLOCK), device, 2)](
-                *inputs, ds, _plain(dfeatures), _plain(drgb), dtable, dnumbers, dweights, ctx.count, ctx.limit, num_warps=8, **sizes
-            )
+            block = BLOCK if joined(device) else APART
+            field_backward[programs(triton.cdiv(ctx.count, block), device, 2)](
+                *(*inputs, ds, _plain(dfeatures), _plain(drgb), dtable, dnumbers, dweights, ctx.count, ctx.limit),
+                num_warps=8, **{**sizes, "B": block},
+            )  # fmt: skip
         parts = [part.view_as(w) for part, w in zip(torch.split(dweights, [w.numel() for w in used]), used, strict=True)]
         return (*[None] * 7, returned, None, *parts, *[None] * (len(weights) - len(used)))
 
@@ -224,6 +229,11 @@ def grid_field(
     from ..dispatch import gradients_are_in_place
 
     weights = (*density, *color) if directions is not None else density
+    learning = torch.is_grad_enabled() and any(t.requires_grad for t in (encoding.table, *weights))
+    if directions is not None and learning and not joined(encoding.table.device):
+        s, found, _ = grid_field(unit, encoding, density, features=True, limit=limit)
+        rgb = color_field(torch.cat([s[:, None], found], -1), color, directions, rays, limit)
+        return s, (found if features else found[:0]), rgb
     return _Field.apply(  # type: ignore[no-any-return]
         unit, directions, rays, limit, encoding.layout, features, gradients_are_in_place(), encoding.table, len(density), *weights
     )

@@ -120,3 +120,12 @@ def coordinate(unit, at, axis, valid):
 def position(unit, at, valid):
     """All three of :func:`coordinate`."""
     return coordinate(unit, at, 0, valid), coordinate(unit, at, 1, valid), coordinate(unit, at, 2, valid)
+
+
+@triton.jit
+def position_again(unit, at, valid):
+    """:func:`position`, read anew: else the compiler keeps all that was computed of the first reading, and spills registers."""
+    x = clamped(tl.load(unit + at * 3, mask=valid, other=0.0, volatile=True))
+    y = clamped(tl.load(unit + at * 3 + 1, mask=valid, other=0.0, volatile=True))
+    z = clamped(tl.load(unit + at * 3 + 2, mask=valid, other=0.0, volatile=True))
+    return x, y, z

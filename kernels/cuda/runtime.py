@@ -14,8 +14,10 @@ from torch import Tensor
 
 from ..cpu.cache import user_cache
 
-LEAST = (7, 0)
-"""The oldest compute capability that Triton compiles for."""
+LEAST = (8, 0)
+"""The oldest compute capability whose tensor cores Triton's products use."""
+JOINED = (9, 10, 11)
+"""Compute capabilities, by their first number, whose tensor cores read operands from shared memory, of which there is plenty."""
 PER_MULTIPROCESSOR = 8
 """Programs a launch gets for each multiprocessor; they share out the blocks of work."""
 
@@ -35,7 +37,7 @@ def why_not() -> str | None:
         return "no NVIDIA GPU is visible to PyTorch"
     major, minor = torch.cuda.get_device_capability()
     if (major, minor) < LEAST:
-        return f"the GPU's compute capability is {major}.{minor}, and Triton needs {LEAST[0]}.{LEAST[1]}"
+        return f"the GPU's compute capability is {major}.{minor}, and the Triton kernels need {LEAST[0]}.{LEAST[1]}"
     return None
 
 
@@ -95,6 +97,15 @@ def prepare() -> None:
 @cache
 def _multiprocessors(index: int) -> int:
     return int(torch.cuda.get_device_properties(index).multi_processor_count)
+
+
+def joined(device: torch.device) -> bool:
+    """Whether one program can hold the backward passes of both networks.
+
+    Elsewhere (Ampere, Ada, the GeForce GPUs among Blackwell) they would spill kilobytes a thread and, on GeForce GPUs, want
+    more shared memory than the 99 KB there are: density and colour are then launched one after the other.
+    """
+    return device.type != "cuda" or torch.cuda.get_device_capability(device)[0] in JOINED
 
 
 def programs(blocks: int, device: torch.device, each: int = PER_MULTIPROCESSOR) -> tuple[int]:

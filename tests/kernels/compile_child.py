@@ -6,6 +6,7 @@ compiler, nothing is executed.  Prints one JSON line per kernel: registers, spil
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -90,5 +91,7 @@ if __name__ == "__main__":
     runtime.interpreted = lambda: True  # type: ignore[assignment]
     JITFunction.run = caught(capability)  # type: ignore[method-assign]
     cuda.load()
+    field = importlib.import_module("fieldmorph.kernels.cuda.field")
+    field.joined = lambda device: capability // 10 in runtime.JOINED  # type: ignore[attr-defined]
     for name in wanted or CASES:
         CASES[name]()

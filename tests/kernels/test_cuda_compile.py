@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("triton")
 
 CHILD = Path(__file__).parent / "compile_child.py"
-SHARED = {80: 163 << 10, 90: 227 << 10}
+SHARED = {80: 163 << 10, 89: 99 << 10, 90: 227 << 10, 120: 99 << 10}
 """Shared memory a program may have, by compute capability (CUDA C++ Programming Guide, table of technical specifications)."""
 
 
@@ -40,7 +40,7 @@ def test_the_grid_for_hopper() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("capability", [80, 89, 90])
 def test_every_kernel(capability: int) -> None:
     used = [k["used"] for k in compiled(capability)]
     assert any("wgmma" in u or "mma" in u for u in used), "products run on tensor cores"  # type: ignore[operator]

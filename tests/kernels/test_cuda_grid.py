@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import Any
 
@@ -89,6 +90,17 @@ def test_half_precision_is_close_also_for_gradients_too_small_for_it(device: tor
     assert relative(found.log_density, expected.log_density) < 2e-3
     for index, (a, b) in enumerate(zip(gradients, wanted, strict=True)):
         assert relative(a, b) < 6e-2, f"gradient of tensor {index}"  # 3.8e-2: single ReLUs flip; unscaled they would be off by 1
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on GPUs where one program cannot hold the backward passes of both networks."""
+    cuda.load()
+    monkeypatch.setattr(importlib.import_module("fieldmorph.kernels.cuda.field"), "joined", lambda device: False)
+
+
+def test_density_and_colour_apart(device: torch.device, single: None, apart: None) -> None:
+    test_evaluate("features4", device, single)
 
 
 @pytest.mark.parametrize("count", [0, 1, 64, 65])
