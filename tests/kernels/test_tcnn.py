@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import importlib.machinery
+import sys
+from types import ModuleType
+from typing import Any
+
 import pytest
 import torch
-from kernel_cases import assert_close, head
+from kernel_cases import assert_close, head, relative
 from torch import Tensor
 
+from fieldmorph import kernels
 from fieldmorph.kernels import reference, tcnn
 from fieldmorph.kernels.lowered import HASHED, GridLayout
 from fieldmorph.representations.hashgrid import HashGridOptions, grid_layout
+from fieldmorph.representations.registry import build
+from fieldmorph.representations.space import Space
 
 RECORDED = {
     # base_resolution, log2_hashmap_size -> rows of a hashed grid's one level, hashed? (grid.h: vertices rounded up to 8, at most 2^log2)
@@ -29,9 +38,9 @@ def looked_up(unit: Tensor, flat: Tensor, config: dict[str, object]) -> Tensor:
     place = unit.double() * scale + 0.5
     cell = place.floor()
     part = place - cell
-    total = torch.zeros(len(unit), features, dtype=torch.float64)
+    total = torch.zeros(len(unit), features, dtype=torch.float64, device=unit.device)
     for corner in range(8):
-        step = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1])
+        step = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1], device=unit.device)
         at = (cell + step).long()
         if hashed:
             index = at[:, 0] ^ (at[:, 1] * 2654435761 & 0xFFFFFFFF) ^ (at[:, 2] * 805459861 & 0xFFFFFFFF)
@@ -87,6 +96,77 @@ def test_what_it_cannot_hold_is_said() -> None:
     assert "3 numbers" in (tcnn.why_not_grid(GridLayout((3,), (0, 64), (0,), 3)) or "")
     assert "one width" in (tcnn.why_not_network(head(torch.Generator(), 31, 24, 3)) or "")
     assert tcnn.why_not_network(head(torch.Generator(), 31, 64, 64, 3)) is None
+
+
+class Encoding(torch.nn.Module):
+    """``tinycudann.Encoding`` as its Python module is written: flat float32 ``params``, half precision in and out, on a GPU only."""
+
+    def __init__(self, n_input_dims: int, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.config, rows = config, tcnn.documented_rows(config)[0]
+        self.params = torch.nn.Parameter(torch.zeros(rows * config["n_features_per_level"], device="cuda"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.is_cuda and self.params.is_cuda and self.params.dtype == torch.float32
+        return looked_up(x, self.params.half().double(), self.config).half()
+
+
+class Network(torch.nn.Module):
+    """``tinycudann.Network``, likewise."""
+
+    def __init__(self, n_input_dims: int, n_output_dims: int, config: dict[str, Any]) -> None:
+        super().__init__()
+        width, self.outputs = config["n_neurons"], n_output_dims
+        self.shapes = [(width, -(-n_input_dims // 16) * 16), *[(width, width)] * (config["n_hidden_layers"] - 1)]
+        self.shapes.append((-(-n_output_dims // 16) * 16, width))
+        self.params = torch.nn.Parameter(torch.zeros(sum(a * b for a, b in self.shapes), device="cuda"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.is_cuda and self.params.is_cuda and self.params.dtype == torch.float32
+        parts = torch.split(self.params.half().float(), [a * b for a, b in self.shapes])
+        x = torch.nn.functional.pad(x, (0, self.shapes[0][1] - x.shape[1]), value=1.0)
+        for shape, part in zip(self.shapes[:-1], parts[:-1], strict=True):
+            x = (x @ part.view(shape).t()).relu()
+        return (x @ parts[-1].view(self.shapes[-1]).t())[:, : self.outputs].half()
+
+
+def test_fields_through_it_on_a_gpu_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and gradients of a whole field through the bindings' own kind of module, its parameters ours all the while."""
+    pytest.importorskip("triton")
+    if torch.cuda.is_available():
+        pytest.skip("there is a real GPU")
+    from imaginary import imaginary_gpu
+
+    fake = ModuleType("tinycudann")
+    fake.Encoding, fake.Network = Encoding, Network  # type: ignore[attr-defined]
+    fake.__spec__ = importlib.machinery.ModuleSpec("tinycudann", None)
+    monkeypatch.setitem(sys.modules, "tinycudann", fake)
+    g = torch.Generator().manual_seed(0)
+    places, view = torch.rand(60, 3, generator=g) * 1.8 - 0.9, torch.nn.functional.normalize(torch.randn(60, 3, generator=g), dim=-1)
+    here = build(
+        "hashgrid", {"levels": "3", "log2_table": "10", "base": "5", "finest": "40", "hidden": "16"}, Space((-1,) * 3, (1,) * 3), seed=0
+    )
+    with torch.no_grad():
+        here.encoder.table.uniform_(-1.0, 1.0, generator=g)  # type: ignore[attr-defined]
+    results = []
+    with imaginary_gpu():
+        kernels.set_kernels("tcnn")
+        assert kernels.ops("cuda") is tcnn and "tcnn (tiny-cuda-nn), imaginary GPU" in kernels.explain("cuda")[0]
+        for field, device in ((copy.deepcopy(here).to("cuda"), "cuda"), (here, "cpu")):
+            if device == "cpu":
+                kernels.set_kernels("reference")
+            found = field.evaluate(places.to(device), view.to(device))
+            (found.rgb.sum() + found.log_density.sum()).backward()
+            gradients = [p.grad.cpu() for p in field.parameters() if p.grad is not None]
+            results.append((found.rgb.detach().cpu(), found.log_density.detach().cpu(), gradients))
+        used = tcnn._encoding.cache_info().currsize, tcnn._network.cache_info().currsize
+        for cached in (tcnn._encoding, tcnn._network):
+            cached.cache_clear()
+    assert used == (3, 2), "every level and both networks went through it"
+    (rgb, log_density, gradients), (expected, expected_log_density, wanted) = results
+    assert relative(rgb, expected) < 5e-3 and relative(log_density, expected_log_density) < 5e-3
+    assert len(gradients) == len(wanted) == 6
+    assert all(relative(a, b) < 5e-2 for a, b in zip(gradients, wanted, strict=True))
 
 
 def test_values_on_a_gpu(device: torch.device) -> None:
