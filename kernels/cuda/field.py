@@ -32,8 +32,9 @@ from .runtime import integers, joined, precision, programs
 from .shadow import gradient_of, stored
 
 BLOCK = 64
-APART = 32
-"""Block of the backward passes where density and colour are launched apart; see :func:`runtime.joined`."""
+APART, APART_WIDE = 32, 16
+"""Blocks of the backward passes where density and colour are launched apart (:func:`runtime.joined`): what 99 KB hold with hidden
+layers of at most 64, and of 128."""
 NO_GRID = {"LEVELS": 1, "LP": 1, "F": 1, "TILES": False}
 
 
@@ -183,7 +184,8 @@ class _Field(torch.autograd.Function):
         else:
             dtable, returned = gradient_of(source, ctx.in_place)
         if ctx.count:
-            block = BLOCK if joined(device) else APART
+            widest = max(sizes[name] for name in ("WP", "HDP", "HCP", "HEP"))
+            block = BLOCK if joined(device) else APART if widest <= 64 else APART_WIDE
             field_backward[programs(triton.cdiv(ctx.count, block), device, 2)](
                 *(*inputs, ds, _plain(dfeatures), _plain(drgb), dtable, dnumbers, dweights, ctx.count, ctx.limit),
                 num_warps=8, **{**sizes, "B": block},

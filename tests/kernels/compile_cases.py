@@ -36,6 +36,15 @@ def networks() -> None:
     gradients(cuda.evaluate_density(lowered, torch.rand(70, 3)))
 
 
+def wide() -> None:
+    """The widest networks that the kernels take."""
+    lowered = field("hashgrid", log2_table="10", hidden="128")
+    found = cuda.evaluate(lowered, torch.rand(70, 3), directions(70))
+    gradients(found.log_density, found.features, found.rgb)
+    with torch.no_grad():
+        cuda.render_rays(lowered, *along(), 1.0, 1e-3, capacity=100)
+
+
 def adam() -> None:
     for shape in ((64, 4), (100,)):
         tensors = [torch.zeros(shape) for _ in range(4)]
@@ -90,4 +99,4 @@ def render() -> None:
                 gradients(found.rgb)
 
 
-CASES = {"grid": grid, "networks": networks, "adam": adam, "march": march, "composite": composite, "render": render}
+CASES = {"grid": grid, "networks": networks, "wide": wide, "adam": adam, "march": march, "composite": composite, "render": render}
