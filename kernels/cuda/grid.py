@@ -176,8 +176,9 @@ class _Encode(torch.autograd.Function):
         grid = programs(triton.cdiv(unit.shape[0], BLOCK), unit.device)
         if unit.shape[0]:
             scatter_kernel[grid](
-                unit, dout.contiguous(), levels, grad, unit.shape[0], ctx.limit, LIMITED=ctx.limit is not None, B=BLOCK, **shape
-            )
+                *(unit, dout.contiguous(), levels, grad, unit.shape[0], ctx.limit),
+                LIMITED=ctx.limit is not None, B=BLOCK, num_warps=8, **shape,
+            )  # fmt: skip
         return None, returned, None, None, None
 
 
