@@ -117,16 +117,16 @@ def unfused(
 
 @torch.no_grad()
 def fused(ops: Any, lowered: Lowered, bits: Tensor, view: Camera, edges: Tensor, device: torch.device) -> Callable[[], Tensor]:
-    """The work of a frame by the fused renderer, its rays at hand."""
-    bundle = tiled_rays(view, device, TILE)
-    origins, directions = bundle.origins, bundle.directions
-    near, far = ops.box_range(origins, directions, SPACE.lower, SPACE.upper)
-    jitter = torch.full_like(near, 0.5)
+    """The work of a frame by the fused renderer, its rays included."""
     most = ops.rays_at_once(lowered) if hasattr(ops, "rays_at_once") else CHUNK
 
     def work() -> Tensor:
         parts = []
         with torch.no_grad():
+            bundle = tiled_rays(view, device, TILE)
+            origins, directions = bundle.origins, bundle.directions
+            near, far = ops.box_range(origins, directions, SPACE.lower, SPACE.upper)
+            jitter = torch.full_like(near, 0.5)
             for begin in range(0, len(near), most):
                 part = slice(begin, begin + most)
                 ray = (origins[part], directions[part], near[part], far[part], jitter[part])
@@ -145,7 +145,7 @@ def measure_frame(device: torch.device, width: int, height: int, repeats: int) -
     assert isinstance(lowered.encoding, GridEncoding)
     edges = torch.linspace(0.0, 2.0 * math.sqrt(3.0), STEPS + 1).to(device)
     view = camera(width, height)
-    runs = [unfused(ops, lowered, bits, view, edges, device) for _ in range(repeats + 1)][1:]
+    runs = [unfused(ops, lowered, bits, view, edges, device)[:2] for _ in range(repeats + 1)][1:]
     seconds = {name: sorted(run[0][name] for run in runs)[len(runs) // 2] for name in PHASES}
     work = fused(ops, lowered, bits, view, edges, device)
     spent = []

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import threading
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -29,6 +30,7 @@ from . import reference
 from .lowered import HASHED, TILED, GridLayout, Lowered
 from .reference_encode import clamp_unit
 
+_lock = threading.Lock()
 WIDTHS = (16, 32, 64, 128)
 """Hidden widths of its fully fused networks."""
 
@@ -153,6 +155,16 @@ def _network(inside: int, hidden: int, layers: int, out: int) -> Any:
     return tinycudann.Network(inside, out, config)
 
 
+def _called(module: Any, parameters: Tensor, x: Tensor) -> Tensor:
+    """What a module answers with other parameters; they are swapped for the call, and a viewer's thread shares modules with training.
+
+    Of no rows it must not be asked: it divides by their number.
+    """
+    with _lock:
+        found: Tensor = functional_call(module, {"params": parameters}, (x,))
+    return found
+
+
 def shifted(unit: Tensor, resolution: int) -> Tensor:
     """Where tiny-cuda-nn has to look to see what is at clamped unit coordinates of a level of ours."""
     return unit - 0.5 / resolution
@@ -160,23 +172,22 @@ def shifted(unit: Tensor, resolution: int) -> Tensor:
 
 def grid_encode(unit: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
     """Multi-resolution grid lookup [N, L * F]; see :func:`reference.grid_encode`."""
-    if not unit.is_cuda or table.dtype != torch.float32 or why_not_grid(layout) is not None:
+    if not unit.is_cuda or not len(unit) or table.dtype != torch.float32 or why_not_grid(layout) is not None:
         return reference.grid_encode(unit, table, layout)
     unit = clamp_unit(unit)
     found = []
     for (resolution, kind, rows), parameters in zip(levels(layout), grid_to_native(table, layout), strict=True):
         module = _encoding(resolution, rows, kind, layout.features)
-        found.append(functional_call(module, {"params": parameters}, (shifted(unit, resolution),))[:, : layout.features])
+        found.append(_called(module, parameters, shifted(unit, resolution))[:, : layout.features])
     return torch.cat(found, -1).to(table.dtype)
 
 
 def small_mlp(x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
     """Bias-free layers [out, in] with ReLU between them; see :func:`reference.small_mlp`."""
-    if not x.is_cuda or x.dtype != torch.float32 or why_not_network(weights) is not None:
+    if not x.is_cuda or not len(x) or x.dtype != torch.float32 or why_not_network(weights) is not None:
         return reference.small_mlp(x, weights)
     module = _network(weights[0].shape[1], weights[0].shape[0], len(weights) - 1, weights[-1].shape[0])
-    found: Tensor = functional_call(module, {"params": network_to_native(weights)}, (x,))
-    return found.to(x.dtype)
+    return _called(module, network_to_native(weights), x).to(x.dtype)
 
 
 def __getattr__(name: str) -> Any:

@@ -190,7 +190,7 @@ def render_image(
         chunk = SLOW_CHUNK
     elif flag is not None and progress is None and not settings.normals and device.type == "cpu":
         chunk = WHOLE_CHUNK
-    elif device.type == "cuda" and lowered is not None and hasattr(ops, "rays_at_once"):
+    elif device.type == "cuda" and lowered is not None and not settings.normals and hasattr(ops, "rays_at_once"):
         chunk = ops.rays_at_once(lowered)  # launches are short; waiting between them is what costs
     parts = []
     for begin in range(0, len(rays), chunk):

@@ -13,7 +13,7 @@ from tyro.conf import UseAppendAction, arg
 from .. import __version__, progress
 from ..errors import UserError
 from .info import LIBRARIES, version_of
-from .options import Talk, WarmUp, check_file_target, open_scene, start_folder, value
+from .options import Talk, WarmUp, check_file_target, choose, open_scene, start_folder, value
 
 if TYPE_CHECKING:
     import torch
@@ -94,12 +94,9 @@ class Bench(Talk):
         from ..benchmarks.gpu import parse_sizes
         from ..benchmarks.machine import describe_cpu, measure_roofline
         from ..benchmarks.operations import known_families
-        from ..kernels import set_kernels
-        from ..training.run import resolve_device
 
         known_families(self.family)
-        set_kernels(self.kernels)
-        device = resolve_device(self.device)
+        device = choose(self.device, self.kernels)
         sizes = parse_sizes(self.size or (("1080p", "4k", "8k") if device.type == "cuda" else ("320x180",)))
         scene = self._given_scene() if self.only in (None, "training") else None
         shown = self._shown() if self.only == "viewer" else ""

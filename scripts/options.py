@@ -58,11 +58,29 @@ class Compute:
         Raises:
             UserError: either cannot be used here.
         """
-        from ..kernels import set_kernels
-        from ..training.run import resolve_device
+        return choose(self.device, self.kernels)
 
-        set_kernels(self.kernels)
-        return resolve_device(self.device)
+
+def choose(name: str, implementation: str) -> torch.device:
+    """The device of a name, current where it is a GPU, with the kernels that were chosen for it.
+
+    Raises:
+        UserError: either cannot be used here, or they do not go together.
+    """
+    import torch
+
+    from ..kernels import set_kernels
+    from ..training.run import resolve_device
+
+    device = resolve_device(name)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    set_kernels(implementation)
+    if implementation in ("cuda", "tcnn") and device.type != "cuda":
+        raise UserError(f"--kernels {implementation} compute on a GPU, and --device {name} is none; add --device cuda")
+    if implementation == "cpu" and device.type != "cpu":
+        raise UserError(f"--kernels cpu compute on the CPU, and --device {name} is another; add --device cpu")
+    return device
 
 
 class WarmUp:

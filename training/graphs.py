@@ -125,13 +125,16 @@ class StaticStep:
         before = [t.clone() for t in changed]
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(2):  # compiles the kernels, and makes the gradients that later steps add to
-                self.body()
-        torch.cuda.current_stream().wait_stream(side)
-        with torch.no_grad():
-            for tensor, old in zip(changed, before, strict=True):
-                tensor.copy_(old)
+        try:
+            with torch.cuda.stream(side):
+                for _ in range(2):  # compiles the kernels, and makes the gradients that later steps add to
+                    self.body()
+        finally:
+            torch.cuda.current_stream().wait_stream(side)
+            with torch.no_grad():
+                for tensor, old in zip(changed, before, strict=True):
+                    tensor.copy_(old)
+            del before
         ops.forget(self.lowered)
         ops.ready(self.lowered, self.trainer.field.occupancy.bits)
         graph = torch.cuda.CUDAGraph()
@@ -153,23 +156,28 @@ class GraphedSteps:
         self.steps: dict[int, StaticStep] = {}
         self.wanted, self.times = 0, 0
         self.usable: bool | None = None
+        self.failed = False
 
     def forget(self) -> None:
         """The field's parameters or its space have changed."""
         self.steps.clear()
         self.usable = None
 
-    def _record(self, static: StaticStep) -> None:
-        """Record, or from now on launch the same steps piece by piece: recording changes no numbers, so its failure ends no run."""
+    def _record(self, static: StaticStep) -> bool:
+        """Record, or give recording up: a step is then launched piece by piece, which needs less memory, too."""
         try:
             static.record()
-        except RuntimeError as error:
-            if isinstance(error, torch.cuda.OutOfMemoryError):
-                raise
-            self.record = False
+        except Exception as error:  # PyTorch's and Triton's have no common class
             kernels.ops(self.trainer.field.device).forget(static.lowered)
+            self.trainer.optimizer.take_back()
+            for _, parameter, _ in static.members:
+                parameter.grad = None
+            self.steps.clear()
+            self.usable, self.failed = False, True
+            torch.cuda.empty_cache()
             reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
             progress_output.warn(f"training steps cannot be recorded as CUDA graphs ({reason[0]}); they are launched piece by piece")
+        return static.graph is not None
 
     def step(self, progress: float) -> Objective | None:
         """One whole step, the update included; None where it has to be done the other way."""
@@ -177,7 +185,7 @@ class GraphedSteps:
 
         trainer = self.trainer
         if self.usable is None:
-            self.usable = why_not(trainer) is None
+            self.usable = not self.failed and why_not(trainer) is None
         if not self.usable:
             return None
         rays = rounded(trainer.rays)
@@ -192,8 +200,8 @@ class GraphedSteps:
         batch = trainer.next_batch(rays, progress)
         background = trainer.behind(batch)
         static.fill(batch, background, trainer.rate_factor(progress), trainer.generator)
-        if self.record and static.graph is None:
-            self._record(static)
+        if self.record and static.graph is None and not self._record(static):
+            return None
         static.run()
         loss, samples, needed = static.facts.tolist()
         if needed > self.room:  # samples of the last rays were left out: more room from now on

@@ -74,6 +74,11 @@ class FieldAdam:
                 found.append((self.rate * relative * factor / corrections[0], 1.0 / corrections[1]))
         return found
 
+    def take_back(self) -> None:
+        """The step that :meth:`next_rates` counted last was not done."""
+        for name in self.step_count:
+            self.step_count[name] -= 1
+
     @torch.no_grad()
     def static_step(self, rates: Tensor) -> None:
         """:meth:`step` with :meth:`next_rates` [P, 2] read on the device, for steps that are recorded."""

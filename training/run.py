@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -57,11 +58,22 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|(cuda|mps|xpu)(:\d{1,3})?", name):
+        raise UserError(f"--device {name or '(nothing)'}: there is no such device; choose auto, cpu, cuda or cuda:N")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not count:
+            built = torch.version.cuda is not None or torch.version.hip is not None
+            reason = "PyTorch sees no NVIDIA GPU" if built else "this PyTorch is built without CUDA; install its build for GPUs"
+            raise UserError(f"--device {name} cannot be used here: {reason}, or use --device auto")
+        if device.index is not None and device.index >= count:
+            raise UserError(f"--device {name} cannot be used here: the last GPU is cuda:{count - 1}")
+        return device
     try:
-        device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"--device {name} cannot be used here ({str(error).splitlines()[0]}); use --device auto") from error
+        raise UserError(f"--device {name} cannot be used here: PyTorch sees no such device; use --device auto") from error
     return device
 
 

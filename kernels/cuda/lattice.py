@@ -105,8 +105,9 @@ def advance(
     sx, sy, sz = tl.load(box + 3), tl.load(box + 4), tl.load(box + 5)
     looking = searching
     found = searching & (k < 0)
-    t, delta = near * 0.0, near * 0.0
-    ux, uy, uz = near * 0.0, near * 0.0, near * 0.0
+    # Of zeros, not of near times zero: a ray that misses may begin at infinity.
+    t, delta = tl.zeros_like(near), tl.zeros_like(near)
+    ux, uy, uz = tl.zeros_like(near), tl.zeros_like(near), tl.zeros_like(near)
     while tl.max(looking.to(tl.int32), 0) > 0:
         there = looking & (k < steps)
         start = tl.load(edges + k, mask=there, other=0.0)

@@ -40,6 +40,8 @@ def supports(lowered: Lowered) -> str | None:
 def _branch(encoding: Any, head: tuple[Tensor, ...], color: tuple[Tensor, ...]) -> str | None:
     if not isinstance(encoding, GridEncoding):
         return "a density network over planes has no Triton kernel" if head else why_not_networks((), color)
+    if not encoding.table.is_contiguous():
+        return "the table's rows do not lie one after the other in memory"
     reason = why_not_grid(encoding.layout)
     return reason or why_not_networks(head, color)
 

@@ -20,12 +20,14 @@ COUNT = 24
 
 
 def along(unbounded: bool, steps: int = 24) -> dict[str, Tensor]:
-    """Rays that hit, one that misses, one that is not a number, one parallel to an axis, one whose far is before its near."""
+    """Rays that hit, one that misses, one that is not a number, one parallel to an axis, one whose far is before its near, one
+    that begins nowhere."""
     origins, view = rays(COUNT)
     near, far = reference.box_range(origins, view, LOWER, UPPER)
     origins[1, 2], view[2] = math.nan, -view[2]
     origins[3], view[3] = torch.tensor([0.25, 0.25, 3.0]), torch.tensor([0.0, 0.0, -1.0])
     near[4], far[4] = 3.0, 2.0
+    near[5] = math.inf
     edges = torch.arange(steps + 1) * (3.5 / steps)
     if unbounded:
         near, far = torch.full_like(near, 0.1), torch.full_like(far, math.inf)

@@ -107,7 +107,7 @@ class Encoding(torch.nn.Module):
         self.params = torch.nn.Parameter(torch.zeros(rows * config["n_features_per_level"], device="cuda"))
 
     def forward(self, x: Tensor) -> Tensor:
-        assert x.is_cuda and self.params.is_cuda and self.params.dtype == torch.float32
+        assert len(x) and x.is_cuda and self.params.is_cuda and self.params.dtype == torch.float32
         return looked_up(x, self.params.half().double(), self.config).half()
 
 
@@ -122,7 +122,7 @@ class Network(torch.nn.Module):
         self.params = torch.nn.Parameter(torch.zeros(sum(a * b for a, b in self.shapes), device="cuda"))
 
     def forward(self, x: Tensor) -> Tensor:
-        assert x.is_cuda and self.params.is_cuda and self.params.dtype == torch.float32
+        assert len(x) and x.is_cuda and self.params.is_cuda and self.params.dtype == torch.float32
         parts = torch.split(self.params.half().float(), [a * b for a, b in self.shapes])
         x = torch.nn.functional.pad(x, (0, self.shapes[0][1] - x.shape[1]), value=1.0)
         for shape, part in zip(self.shapes[:-1], parts[:-1], strict=True):
@@ -158,6 +158,7 @@ def test_fields_through_it_on_a_gpu_that_does_not_exist(monkeypatch: pytest.Monk
             found = field.evaluate(places.to(device), view.to(device))
             (found.rgb.sum() + found.log_density.sum()).backward()
             gradients = [p.grad.cpu() for p in field.parameters() if p.grad is not None]
+            assert field.evaluate(places[:0].to(device), view[:0].to(device)).rgb.shape == (0, 3), "no rows, which it cannot compute"
             results.append((found.rgb.detach().cpu(), found.log_density.detach().cpu(), gradients))
         used = tcnn._encoding.cache_info().currsize, tcnn._network.cache_info().currsize
         for cached in (tcnn._encoding, tcnn._network):
