@@ -60,7 +60,7 @@ def test_training_under_a_window_saves_at_ctrl_c(empty_screen: Screen, scene: Pa
 
 def test_distilling_goes_on_when_the_window_is_closed(empty_screen: Screen, field_files: list[Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = watched(empty_screen, tmp_path, "distill", field_files[0], "--to", "voxels", "--out", run, "--seconds", 12)  # not over before the window is closed
+    process = watched(empty_screen, tmp_path, "distill", field_files[0], "--to", "voxels", "--out", run, "--seconds", 12)
     quit_keys = ["mousemove", "300", "300", "keydown", "ctrl", "keydown", "q", "sleep", "0.3", "keyup", "q", "keyup", "ctrl"]
     find = ["xdotool", "search", "--onlyvisible", "--name", "fieldmorph"]
     env = {**os.environ, "DISPLAY": empty_screen.display}
