@@ -78,6 +78,13 @@ def camera(width: int, height: int) -> Camera:
     return Camera.perspective(width, height, 40.0, look_at((2.4, 1.8, 1.6), (0.0, 0.0, 0.0)))
 
 
+def _rays(ops: Any, view: Camera, device: torch.device) -> tuple[Tensor, ...]:
+    """Origins, directions, near, far and jitter of a frame's rays, in squares."""
+    bundle = tiled_rays(view, device, TILE)
+    near, far = ops.box_range(bundle.origins, bundle.directions, SPACE.lower, SPACE.upper)
+    return bundle.origins, bundle.directions, near, far, torch.full_like(near, 0.5)
+
+
 @torch.no_grad()
 def unfused(
     ops: Any, lowered: Lowered, bits: Tensor, view: Camera, edges: Tensor, device: torch.device
@@ -86,15 +93,12 @@ def unfused(
     assert isinstance(lowered.encoding, GridEncoding)
     clock = _Clock(device)
     samples = 0
-    bundle = tiled_rays(view, device, TILE)
-    origins, directions = bundle.origins, bundle.directions
-    near, far = ops.box_range(origins, directions, SPACE.lower, SPACE.upper)
-    jitter = torch.full_like(near, 0.5)
+    rays = _rays(ops, view, device)
     clock.phase("rays")
-    picture = torch.empty(len(near), 3, device=device)
-    for begin in range(0, len(near), CHUNK):
+    picture = torch.empty(len(rays[0]), 3, device=device)
+    for begin in range(0, len(picture), CHUNK):
         part = slice(begin, begin + CHUNK)
-        ray = (origins[part], directions[part], near[part], far[part], jitter[part])
+        ray = tuple(values[part] for values in rays)
         found = ops.march(*ray, edges, bits, SPACE.lower, SPACE.upper, False)
         clock.phase("march")
         view_of = ray[1].index_select(0, found.rays)
@@ -123,13 +127,9 @@ def fused(ops: Any, lowered: Lowered, bits: Tensor, view: Camera, edges: Tensor,
     def work() -> Tensor:
         parts = []
         with torch.no_grad():
-            bundle = tiled_rays(view, device, TILE)
-            origins, directions = bundle.origins, bundle.directions
-            near, far = ops.box_range(origins, directions, SPACE.lower, SPACE.upper)
-            jitter = torch.full_like(near, 0.5)
-            for begin in range(0, len(near), most):
-                part = slice(begin, begin + most)
-                ray = (origins[part], directions[part], near[part], far[part], jitter[part])
+            rays = _rays(ops, view, device)
+            for begin in range(0, len(rays[0]), most):
+                ray = tuple(values[begin : begin + most] for values in rays)
                 seen = ops.render_rays(lowered, bits, *ray, edges, SPACE.scale, TERMINATION)
                 parts.append(seen.rgb + (1.0 - seen.opacity)[:, None])
         return torch.cat(parts)

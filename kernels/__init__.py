@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .dispatch import CHOICES, chosen, explain, full_precision, gradients_in_place, ops, set_kernels
+from .dispatch import CHOICES, chosen, explain, full_precision, gradients_in_place, make_current, ops, set_kernels
 
-__all__ = ["CHOICES", "chosen", "explain", "full_precision", "gradients_in_place", "ops", "set_kernels"]
+__all__ = ["CHOICES", "chosen", "explain", "full_precision", "gradients_in_place", "make_current", "ops", "set_kernels"]

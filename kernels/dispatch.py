@@ -116,7 +116,7 @@ def ops(device: torch.device | str = "cpu") -> Any:
     if kind == "cpu" and _choice in ("auto", "cpu") and _why_no_cpu() is None:
         return _cpu()
     if kind == "cuda" and _choice != "reference":
-        _make_current(there)
+        make_current(there)
     if kind == "cuda" and _choice in ("auto", "cuda") and _why_no_cuda() is None:
         return _cuda()
     if kind == "cuda" and _choice in ("auto", "tcnn") and _why_no_tcnn() is None:
@@ -124,7 +124,8 @@ def ops(device: torch.device | str = "cpu") -> Any:
     return _reference()
 
 
-def _make_current(device: torch.device) -> None:
+def make_current(device: torch.device) -> None:
+    """Make a GPU that is named by its number the thread's current one."""
     if device.index is not None and torch.cuda.is_available() and device.index != torch.cuda.current_device():
         torch.cuda.set_device(device)
 

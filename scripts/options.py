@@ -67,14 +67,12 @@ def choose(name: str, implementation: str) -> torch.device:
     Raises:
         UserError: either cannot be used here, or they do not go together.
     """
-    import torch
-
-    from ..kernels import set_kernels
+    from ..kernels import make_current, set_kernels
     from ..training.run import resolve_device
 
     device = resolve_device(name)
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
+    if device.type == "cuda":
+        make_current(device)  # whose kernels are asked about
     set_kernels(implementation)
     if implementation in ("cuda", "tcnn") and device.type != "cuda":
         raise UserError(f"--kernels {implementation} compute on a GPU, and --device {name} is none; add --device cuda")

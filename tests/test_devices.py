@@ -36,7 +36,9 @@ def test_gpus_and_kernels_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
     current = [torch.device("cuda", 0)]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)  # what both GPUs have room for
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0) if current[0].index == 1 else (7, 5))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[0].index)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: current.__setitem__(0, device))
     with pytest.raises(UserError, match="the last GPU is cuda:1"):
         choose("cuda:2", "auto")

@@ -69,11 +69,11 @@ def resolve_device(name: str) -> torch.device:
             raise UserError(f"--device {name} cannot be used here: {reason}, or use --device auto")
         if device.index is not None and device.index >= count:
             raise UserError(f"--device {name} cannot be used here: the last GPU is cuda:{count - 1}")
-        return device
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"--device {name} cannot be used here: PyTorch sees no such device; use --device auto") from error
+        reason = str(error).splitlines()[0] if device.type == "cuda" else "PyTorch sees no such device"
+        raise UserError(f"--device {name} cannot be used here: {reason}; use --device auto") from error
     return device
 
 

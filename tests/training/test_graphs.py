@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import torch
+from small_trainers import small_trainer
 
 import fieldmorph.kernels
 from fieldmorph.datasets.scene import Scene
 from fieldmorph.kernels import cuda
-from fieldmorph.training import TrainOptions
-from fieldmorph.training.batches import PhotoBatches
-from fieldmorph.training.budget import Budget
-from fieldmorph.training.evaluation import eval_settings
 from fieldmorph.training.graphs import GraphedSteps, rounded, why_not
-from fieldmorph.training.recipes import recipe_for
-from fieldmorph.training.run import background_source, new_field
-from fieldmorph.training.trainer import Trainer
 
 pytest.importorskip("triton")
 
 GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if GPU else "cpu")
 
 
 @pytest.fixture
@@ -35,22 +29,10 @@ def triton_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cuda.set_precision("half")
 
 
-def small_trainer(scene: Scene) -> Trainer:
-    family = {"levels": "2", "features": "8", "log2_table": "6", "base": "4", "finest": "8", "hidden": "16", "occupancy": "8"}
-    options = TrainOptions(field="hashgrid", family_options=family, steps=10)
-    device = torch.device("cuda" if GPU else "cpu")
-    field = new_field(scene, options, device)
-    recipe = replace(recipe_for("hashgrid"), steps_per_diagonal=8, samples=64)
-    batches, behind = PhotoBatches(scene, "train", device), background_source(options, scene, field)
-    trainer = Trainer(field, batches, recipe, Budget(10, None), eval_settings(field, scene), behind, 1)
-    trainer.rays = 64
-    return trainer
-
-
 def test_steps_over_fixed_buffers_are_plain_steps(ball_scene: Scene, triton_everywhere: None) -> None:
     results = []
     for graphed in (False, True):
-        trainer = small_trainer(ball_scene)
+        trainer = small_trainer(ball_scene, DEVICE)
         trainer.graphs = GraphedSteps(trainer, record=GPU) if graphed else None
         if trainer.graphs is not None:
             assert why_not(trainer) is None
@@ -73,7 +55,7 @@ def test_rays_of_a_recorded_step() -> None:
 
 
 def test_what_is_not_recorded(ball_scene: Scene) -> None:
-    trainer = small_trainer(ball_scene)
+    trainer = small_trainer(ball_scene, DEVICE)
     if not GPU:
         assert trainer.graphs is None
         assert "sizes" in (why_not(trainer) or "")

@@ -14,6 +14,7 @@ import torch
 pytest.importorskip("triton")
 
 from imaginary import GpuTensor, Graph, Waited, imaginary_gpu
+from small_trainers import TINY, small_trainer
 
 from fieldmorph import kernels
 from fieldmorph.datasets.scene import Scene
@@ -23,18 +24,12 @@ from fieldmorph.representations.field import Field
 from fieldmorph.representations.mlp import MLPField
 from fieldmorph.representations.voxels import VoxelField
 from fieldmorph.scripts import cli
-from fieldmorph.training import TrainOptions, recipes, trainer
-from fieldmorph.training.batches import PhotoBatches
-from fieldmorph.training.budget import Budget
-from fieldmorph.training.evaluation import eval_settings
+from fieldmorph.training import recipes, trainer
 from fieldmorph.training.graphs import why_not
-from fieldmorph.training.run import background_source, new_field
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") != "1", reason="there is a real GPU, or Triton is not interpreted"
 )
-
-TINY = ("levels=2", "features=8", "log2_table=6", "base=4", "finest=8", "hidden=16", "occupancy=8")
 
 
 @pytest.fixture
@@ -67,15 +62,9 @@ def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def small_trainer(scene: Scene) -> trainer.Trainer:
-    options = TrainOptions(field="hashgrid", family_options=dict(pair.split("=") for pair in TINY), steps=10)
-    device = torch.device("cuda", 0)
-    field = new_field(scene, options, device)
-    recipe = replace(recipes.recipe_for("hashgrid"), steps_per_diagonal=8, samples=64)
-    made = trainer.Trainer(
-        *(field, PhotoBatches(scene, "train", device), recipe, Budget(10, None), eval_settings(field, scene)),
-        *(background_source(options, scene, field), 1),
-    )
+def recording_trainer(scene: Scene) -> trainer.Trainer:
+    """One that records its first step."""
+    made = small_trainer(scene, torch.device("cuda", 0))
     assert made.graphs is not None and why_not(made) is None
     made.graphs.wanted, made.graphs.times = 64, 10  # patience has run out
     return made
@@ -116,9 +105,9 @@ def test_what_a_gpu_refuses_is_refused(gpu: type[Waited]) -> None:
 
 
 def test_recorded_steps_are_plain_steps_and_seldom_wait(ball_scene: Scene, gpu: type[Waited]) -> None:
-    plain = small_trainer(ball_scene)
+    plain = recording_trainer(ball_scene)
     plain.graphs = None
-    recorded = small_trainer(ball_scene)
+    recorded = recording_trainer(ball_scene)
     losses, waits, parameters = steps_of(plain, 3)
     same_losses, few, same = steps_of(recorded, 3)
     assert recorded.graphs is not None and recorded.graphs.steps[64].graph is not None
@@ -131,7 +120,7 @@ def test_steps_that_cannot_be_recorded_go_on_in_pieces(
     ball_scene: Scene, gpu: type[Waited], single: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "graph", refused)
-    made = small_trainer(ball_scene)
+    made = recording_trainer(ball_scene)
     start = [p.detach().cpu() for p in made.field.parameters()]
     _, _, parameters = steps_of(made, 2)
     assert made.graphs is not None and not made.graphs.steps
